@@ -1,0 +1,172 @@
+"""Run records: one JSON line a run, written when the run is complete."""
+
+import functools
+import json
+import math
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tl_helpers import runtime
+
+SCHEMA = 1
+
+
+@dataclass
+class Run:
+    """One run of one arm of an experiment; ``finish`` writes its record.
+
+    Attributes:
+        experiment, arm, seed: together name the run; ``pair`` groups arms compared under one condition.
+        recipe: how it was trained, without the seed.
+        backbone: a backbone's name, or None.
+        weights: ``{"name", "sha256"}`` of the weights it started from, or None from scratch.
+        data: ``{"name", "copy", "sha256"}`` of the data really used.
+        split: number of examples in ``train``, ``val`` and ``test``.
+        history: one dict an epoch, filled by ``training.fit``.
+    """
+
+    experiment: str
+    arm: str
+    seed: int
+    pair: str | None = None
+    recipe: dict | None = None
+    backbone: str | None = None
+    weights: dict | None = None
+    data: dict | None = None
+    split: dict | None = None
+    history: list[dict] = field(default_factory=list)
+    images_seen: int | None = None
+    seconds_before: float = 0.0
+    tested: bool = False
+    record: dict | None = None
+
+    def __post_init__(self):
+        self.started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._afterwards = []
+        _check_name("experiment", self.experiment)
+
+    def elapsed(self) -> float:
+        """Wall seconds since the run was opened, those before an interruption included."""
+        return self.seconds_before + time.monotonic() - self._clock
+
+    def when_finished(self, action) -> None:
+        """Call ``action()`` once the record is written (a checkpoint is no longer needed then)."""
+        self._afterwards.append(action)
+
+    def finish(self, metrics: dict) -> dict:
+        """Complete the run: build its record and append it.
+
+        Args:
+            metrics: name to number, pair of numbers, or None; accuracies are 0-1.
+        Returns:
+            The record.
+        Raises:
+            RuntimeError: the run is finished already.
+            ValueError: a metric is not a finite number.
+        """
+        if self.record is not None:
+            raise RuntimeError(f"{self.experiment} / {self.arm} / seed {self.seed} is finished already; open a new Run")
+        seconds = self.elapsed()
+        metrics = {name: _plain(name, value) for name, value in metrics.items()}
+        self.record = {
+            "schema": SCHEMA, "experiment": self.experiment, "arm": self.arm, "pair": self.pair,
+            "scale": runtime.scale(), "seed": self.seed, "recipe": self.recipe, "backbone": self.backbone,
+            "weights": self.weights, "data": self.data, "split": self.split, "metrics": metrics,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.images_seen / seconds, 1) if self.images_seen and seconds else None,
+            "peak_memory_mb": _rounded(runtime.peak_memory_mb()), "device": runtime.device(),
+            "versions": runtime.versions(), **_commit(), "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        append(self.record)
+        for action in self._afterwards:
+            action()
+        return self.record
+
+
+def append(record: dict) -> Path:
+    """Append one record to its experiment's file: the package's with ``TL_RECORD=1``, else the scratch folder's."""
+    folder = runtime.records_folder() if runtime.recording() else runtime.scratch_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{record['experiment']}.jsonl"
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line.encode())  # one write: two processes cannot mix their lines
+    finally:
+        os.close(handle)
+    return path
+
+
+def load(experiment: str, *, scale: str | None = None, folder: Path | None = None) -> list[dict]:
+    """The newest record of each (scale, arm, pair, seed) of an experiment.
+
+    Args:
+        experiment: its name.
+        scale: only this scale; None for all.
+        folder: where to look (default: the package's records).
+    Returns:
+        Records, in the order in which their settings first appear; empty when nothing is recorded.
+    Raises:
+        ValueError: a line is not a record; the message names file and line.
+    """
+    path = (folder or runtime.records_folder()) / f"{experiment}.jsonl"
+    newest = {}
+    if not path.exists():
+        return []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            key = (record["scale"], record["arm"], record["pair"], record["seed"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path.name} line {number} is not a run record ({error}). Remove or repair that line") from error
+        if scale in (None, record["scale"]):
+            newest[key] = record
+    return list(newest.values())
+
+
+def experiments(folder: Path | None = None) -> list[str]:
+    """Names of all experiments with records."""
+    return sorted(path.stem for path in (folder or runtime.records_folder()).glob("*.jsonl"))
+
+
+def _check_name(what: str, name: str) -> None:
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ValueError(f"{what} must be made of letters, digits, '-', '_' and '.'. Received: {name!r}")
+
+
+def _plain(name: str, value):
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, v) for v in value]
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"metric {name} must be a finite number. Received: {number}")
+    return round(number, 6)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+@functools.cache
+def _commit() -> dict:
+    """Commit and dirtiness of the checkout the package runs from; records themselves do not count."""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(runtime.PACKAGE), *args], capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout.strip()
+
+    try:
+        top = Path(git("rev-parse", "--show-toplevel"))
+        if top != runtime.PACKAGE.parent:
+            raise OSError("the package lies inside another repository")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)tl_helpers/records")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}

@@ -1,0 +1,196 @@
+"""Seed, versions, device, scale and folders: the only reader of the environment.
+
+Environment variables:
+    TL_SCALE: ``quick`` (default), ``laptop`` or ``full``.
+    TL_DATA: a folder with data and weights placed by hand.
+    TL_CACHE: where downloads and kept features go (default: the user's cache folder).
+    TL_RECORD: ``1`` appends finished runs to the package's own records.
+    TL_SCRATCH: where other runs are noted (default: ``runs`` in the cache folder).
+    KERAS_BACKEND: ``tensorflow`` (default), ``jax`` or ``torch``; read by Keras itself.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import SimpleNamespace
+
+import platformdirs
+
+SCALES = ("quick", "laptop", "full")
+PACKAGE = Path(__file__).resolve().parent
+
+# TensorFlow prints start-up notes into notebook pages; only errors are of use to a reader.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def scale() -> str:
+    """The scale of this run: ``TL_SCALE``, or ``quick`` when it is not set.
+
+    Raises:
+        ValueError: ``TL_SCALE`` is none of the three scales.
+    """
+    name = os.environ.get("TL_SCALE", "").strip().lower() or "quick"
+    if name not in SCALES:
+        raise ValueError(f"TL_SCALE must be one of {', '.join(SCALES)}. Received: {name!r}. Set it anew, e.g. TL_SCALE=quick")
+    return name
+
+
+def settings(*, quick: dict, laptop: dict, full: dict) -> SimpleNamespace:
+    """Choose this run's settings by scale, show all three side by side, and say what the run costs.
+
+    Args:
+        quick, laptop, full: the same keys each; ``minutes`` is the expected wall time on two CPU cores.
+    Returns:
+        The chosen settings as attributes, with ``scale`` added.
+    Raises:
+        ValueError: the three do not name the same settings, or ``minutes`` is missing.
+    """
+    choices = {"quick": quick, "laptop": laptop, "full": full}
+    keys = list(quick)
+    for name, choice in choices.items():
+        if set(choice) != set(keys) or "minutes" not in choice:
+            raise ValueError(
+                f"every scale needs the same settings, 'minutes' among them. Received for {name}: {sorted(choice)}; "
+                f"for quick: {sorted(keys)}"
+            )
+    chosen = scale()
+    print(_side_by_side(choices, chosen))
+    seen = versions()
+    print(f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 CPU cores; here: {device()['name']}.")
+    print(f"Python {seen['python']}, Keras {seen['keras']} on {seen['backend']}. Change the scale with TL_SCALE and restart.")
+    return SimpleNamespace(scale=chosen, **choices[chosen])
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return f"{minutes * 60:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _side_by_side(choices: dict[str, dict], chosen: str) -> str:
+    heads = [f"[{name}]" if name == chosen else name for name in SCALES]
+    rows = [["", *heads]]
+    for key in choices["quick"]:
+        cells = [choices[name][key] for name in SCALES]
+        shown = [_duration(c) for c in cells] if key == "minutes" else [str(c) for c in cells]
+        rows.append(["time" if key == "minutes" else key, *shown])
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, NumPy and the Keras backend (Keras: ``keras.utils.set_random_seed``)."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Keras, its backend and NumPy, without importing any of them."""
+    backend = os.environ.get("KERAS_BACKEND", "").strip() or "tensorflow"
+    found = {"python": platform.python_version(), "keras": _version("keras")}
+    number = _version(backend) if backend != "tensorflow" else _version("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+    return {**found, "backend": f"{backend} {number}", "numpy": _version("numpy")}
+
+
+def _version(*names: str) -> str:
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+@cache
+def device() -> dict:
+    """The machine a run is measured on: ``kind`` (cpu or gpu), ``name`` and ``cores``."""
+    gpu = _gpu_name() if "keras" in sys.modules else None
+    name = gpu or _cpu_name()
+    return {"kind": "gpu" if gpu else "cpu", "name": name, "cores": available_cores()}
+
+
+def available_cores() -> int:
+    """CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    import keras
+
+    try:
+        found = keras.distribution.list_devices("gpu")
+    except Exception:  # a backend without device listing: say CPU rather than guess
+        return None
+    if not found:
+        return None
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+        )
+        return answer.stdout.splitlines()[0].strip()
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return str(found[0])
+
+
+def peak_memory_mb() -> float | None:
+    """Highest resident memory of this process so far, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def data_folder() -> Path | None:
+    """The folder named by ``TL_DATA``, or None when it is not set.
+
+    Raises:
+        FileNotFoundError: ``TL_DATA`` names a folder that does not exist.
+    """
+    given = os.environ.get("TL_DATA", "").strip()
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"TL_DATA must name an existing folder. Received: {given}. Create it, or unset TL_DATA")
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where downloads and kept features go: ``TL_CACHE``, or the user's cache folder."""
+    given = os.environ.get("TL_CACHE", "").strip()
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("tl_helpers", appauthor=False))
+
+
+def recording() -> bool:
+    """Whether finished runs go into the package's own records (``TL_RECORD=1``)."""
+    return os.environ.get("TL_RECORD", "").strip() == "1"
+
+
+def records_folder() -> Path:
+    """The package's run records, one JSON-lines file an experiment."""
+    return PACKAGE / "records"
+
+
+def scratch_folder() -> Path:
+    """Where runs are noted that are not being recorded: ``TL_SCRATCH``, or ``runs`` in the cache folder."""
+    given = os.environ.get("TL_SCRATCH", "").strip()
+    return Path(given).expanduser() if given else cache_folder() / "runs"

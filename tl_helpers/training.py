@@ -1,0 +1,305 @@
+"""``fit``: train a model by a recipe, with progress, checkpoints and resume; opens a ``Run``."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from tl_helpers import results, runtime
+from tl_helpers.recipes import Recipe, learning_rate_at
+
+SAVE_EVERY_SECONDS = 60.0
+
+
+def fit(
+    model,
+    data,
+    recipe: Recipe,
+    *,
+    experiment: str,
+    arm: str,
+    seed: int,
+    pair: str | None = None,
+    backbone: str | None = None,
+    weights: dict | None = None,
+    extra: dict | None = None,
+    checkpoint: Path | str | None = None,
+    progress: bool = True,
+) -> results.Run:
+    """Train on ``data.train``, watch ``data.val``, never see ``data.test``.
+
+    An interrupted call, made again, goes on from its last checkpoint and ends as if it had not been
+    interrupted: weights, optimizer, schedule, data order and random layers are all restored.
+
+    Args:
+        model: a Keras model: images (pixels 0-255) or features in, logits (or regression outputs) out.
+        data: a ``datasets.Dataset``.
+        recipe: what to do.
+        experiment, arm, pair: where the record belongs; runs compared with each other share a ``pair``.
+        seed: decides the data order; seed the model yourself (``runtime.set_seed``) before building it.
+        backbone, weights: what the model started from, for the record; None from scratch.
+        extra: further recipe fields for the record, such as which blocks were unfrozen.
+        checkpoint: a file to keep the state in (default: in the cache folder, named after the run);
+            written at most once a minute, removed when the run is finished.
+        progress: show a progress bar.
+    Returns:
+        The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it.
+    Raises:
+        ValueError: labels do not fit the recipe's loss.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    _check_labels(data, recipe)
+    run = results.Run(
+        experiment=experiment, arm=arm, seed=seed, pair=pair, recipe={**recipe.as_dict(), **(extra or {})},
+        backbone=backbone, weights=weights, data=data.identity(), split=data.sizes(),
+    )
+    batches = Batches(data.train, recipe, seed)
+    compile_model(model, recipe, steps=len(batches) * recipe.epochs)
+    state = _State(model, run, recipe, Path(checkpoint) if checkpoint else _default_checkpoint(run))
+    start = state.restore()
+    if start:
+        print(f"resuming {experiment} / {arm} / seed {seed} after epoch {start} of {recipe.epochs}")
+    watch = _Watch(state, batches, recipe, progress)
+    if start < recipe.epochs and not state.stopped:
+        model.fit(batches, epochs=recipe.epochs, initial_epoch=start, verbose=0, callbacks=[watch],
+                  validation_data=(data.val.images, data.val.labels), validation_batch_size=256)
+    state.finish()
+    run.when_finished(state.forget)
+    run.images_seen = len(data.train.labels) * len(run.history)
+    return run
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of (images, labels) in an order that only the seed and the epoch decide.
+
+    Random crops and flips are drawn per batch from (seed, epoch, batch), so a resumed run sees the same pixels.
+    """
+
+    def __init__(self, split, recipe: Recipe, seed: int):
+        super().__init__()
+        self.images, self.labels, self.recipe, self.seed = split.images, split.labels, recipe, seed
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw this epoch's order."""
+        self.epoch = epoch
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.recipe.batch_size)
+
+    def __getitem__(self, i: int):
+        rows = self.order[i * self.recipe.batch_size : (i + 1) * self.recipe.batch_size]
+        images = self.images[rows]
+        if self.recipe.crop_padding or self.recipe.flip:
+            images = augment(images, self.recipe, np.random.default_rng([self.seed, self.epoch, i]))
+        return images, self.labels[rows]
+
+
+def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
+    """Random crops (after padding by reflection) and left-right flips; one draw an image.
+
+    Args:
+        images: (n, height, width, channels), any type.
+        recipe: ``crop_padding`` in pixels and ``flip``.
+        rng: where the draws come from.
+    Returns:
+        A new array of the same shape and type.
+    """
+    n, height, width, _ = images.shape
+    pad = recipe.crop_padding
+    if pad:
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        top, left = rng.integers(0, 2 * pad + 1, (2, n))
+        rows = top[:, None, None] + np.arange(height)[None, :, None]
+        columns = left[:, None, None] + np.arange(width)[None, None, :]
+        images = padded[np.arange(n)[:, None, None], rows, columns]
+    if recipe.flip:
+        mirrored = rng.random(n) < 0.5
+        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    return images
+
+
+def compile_model(model, recipe: Recipe, steps: int) -> None:
+    """Compile a model by a recipe; ``steps`` is the length of the whole schedule."""
+    optimizer = make_optimizer(recipe, steps)
+    if recipe.loss == "regression":
+        model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"])
+        return
+    model.compile(optimizer, loss=cross_entropy(recipe.label_smoothing), metrics=["accuracy"])
+
+
+def cross_entropy(label_smoothing: float = 0.0):
+    """Cross-entropy of integer labels (n,) and logits (n, classes), smoothed if asked (Szegedy et al., 2016)."""
+    if not label_smoothing:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def smoothed_cross_entropy(labels, logits):
+        one_hot = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), ops.shape(logits)[-1])
+        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing)
+
+    return smoothed_cross_entropy
+
+
+def make_optimizer(recipe: Recipe, steps: int):
+    """The Keras optimizer of a recipe; weight decay spares biases and batch norm."""
+    flat = recipe.schedule == "constant" and not recipe.warmup
+    rate = recipe.learning_rate if flat else Schedule(recipe, steps)
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    elif recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    else:
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """``recipes.learning_rate_at`` as a Keras schedule (a test holds them equal)."""
+
+    def __init__(self, recipe: Recipe, steps: int):
+        self.recipe, self.steps = recipe, steps
+
+    def __call__(self, step):
+        recipe = self.recipe
+        step = ops.cast(step, "float32")
+        up = recipe.warmup * self.steps
+        share = ops.clip((step - up) / max(self.steps - up, 1), 0.0, 1.0)
+        share = share if recipe.schedule == "cosine" else 0.0 * share
+        down = recipe.learning_rate * 0.5 * (1 + ops.cos(np.pi * share))
+        return ops.where(step < up, recipe.learning_rate * (step + 1) / (up + 1), down)
+
+    def get_config(self):
+        return {"recipe": self.recipe, "steps": self.steps}
+
+
+def _check_labels(data, recipe: Recipe) -> None:
+    for name in ("train", "val"):
+        labels = getattr(data, name).labels
+        if recipe.loss == "classification" and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+            raise ValueError(
+                f"classification needs integer labels of shape (N,). Received: {name} labels of shape {labels.shape}, "
+                f"{labels.dtype}. One-hot labels become integers with labels.argmax(-1)"
+            )
+
+
+def _default_checkpoint(run: results.Run) -> Path:
+    told = json.dumps([run.experiment, run.arm, run.pair, run.seed, run.recipe, run.weights, run.data, run.split,
+                       runtime.scale()], sort_keys=True)
+    name = hashlib.sha256(told.encode()).hexdigest()[:20]
+    return runtime.cache_folder() / "checkpoints" / f"{name}.npz"
+
+
+class _State:
+    """What a resumed run needs: weights, optimizer, random layers, history; kept in one file."""
+
+    def __init__(self, model, run: results.Run, recipe: Recipe, path: Path):
+        self.model, self.run, self.recipe, self.path = model, run, recipe, path
+        self.best, self.best_loss, self.waited = None, np.inf, 0
+        self.stopped, self.before = False, 0.0
+        self.saved_at = time.monotonic()
+
+    def variables(self) -> list:
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        own = [*self.model.weights, *(v for v in self.model.variables if "seed_generator" in v.path)]
+        return [*own, *self.model.optimizer.variables]
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"v{i}": np.asarray(ops.convert_to_numpy(v)) for i, v in enumerate(self.variables())}
+        arrays |= {f"b{i}": w for i, w in enumerate(self.best or [])}
+        note = {"history": self.run.history, "best_loss": self.best_loss, "waited": self.waited,
+                "stopped": self.stopped, "seconds": self.run.elapsed()}
+        arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
+        with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
+            try:
+                np.savez(file, **arrays)
+            except BaseException:
+                file.close()
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, self.path)
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> int:
+        """Load the checkpoint if there is one; the number of epochs already done."""
+        if not self.path.exists():
+            return 0
+        try:
+            with np.load(self.path) as kept:
+                note = json.loads(kept["note"].tobytes())
+                values = [kept[f"v{i}"] for i in range(len(self.variables()))]
+                self.best = [kept[f"b{i}"] for i in range(sum(k.startswith("b") for k in kept.files))] or None
+        except Exception as error:  # a file cut short by a full disk or a killed copy: begin again
+            print(f"the checkpoint {self.path.name} cannot be read ({error}); starting this run anew")
+            self.path.unlink(missing_ok=True)
+            return 0
+        for variable, value in zip(self.variables(), values, strict=True):
+            variable.assign(value)
+        self.run.history = note["history"]
+        self.best_loss, self.waited, self.stopped = note["best_loss"], note["waited"], note["stopped"]
+        self.run.seconds_before = note["seconds"]
+        return len(self.run.history)
+
+    def finish(self) -> None:
+        if self.best is not None:
+            self.model.set_weights(self.best)
+        if self.path.exists():  # a run long enough to be kept stays whole until its record is written
+            self.best = None
+            self.save()
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Progress, history, early stopping and checkpoints at the end of each epoch."""
+
+    def __init__(self, state: _State, batches: Batches, recipe: Recipe, progress: bool):
+        super().__init__()
+        self.state, self.batches, self.recipe = state, batches, recipe
+        run = state.run
+        self.bar = tqdm(total=len(batches) * recipe.epochs, initial=len(batches) * len(run.history), unit="batch",
+                        desc=f"{run.arm} seed {run.seed}", disable=not progress, mininterval=0.5, leave=False)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.update(1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {name: float(value) for name, value in (logs or {}).items()}
+        if not np.isfinite(row["loss"]):
+            raise FloatingPointError(
+                f"training diverged: the loss is {row['loss']} in epoch {epoch + 1}. Expected a finite number; "
+                f"lower the learning rate (now {self.recipe.learning_rate}) or check the images' range"
+            )
+        state = self.state
+        state.run.history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.began})
+        self.bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "val_loss", "val_accuracy") if k in row})
+        if row["val_loss"] < state.best_loss:
+            state.best_loss, state.waited = row["val_loss"], 0
+            if self.recipe.monitor_best:
+                state.best = self.model.get_weights()
+        else:
+            state.waited += 1
+        if self.recipe.patience is not None and state.waited >= self.recipe.patience:
+            state.stopped = self.model.stop_training = True
+        if time.monotonic() - state.saved_at > SAVE_EVERY_SECONDS:
+            state.save()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
