@@ -13,6 +13,7 @@ from pathlib import Path
 from tl_helpers import runtime
 
 SCHEMA = 1
+finished: list[dict] = []  # records of the runs that this process finished
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Run:
             "versions": runtime.versions(), **_commit(), "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         append(self.record)
+        finished.append(self.record)
         for action in self._afterwards:
             action()
         return self.record

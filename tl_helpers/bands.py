@@ -1,0 +1,101 @@
+"""Bands: where each recorded number is expected to lie; a record or a run outside its band is a fault."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tl_helpers import report, results, runtime
+
+FILE = "bands.yml"
+UNBANDED = ("seconds", "ratio", "per_second", "memory", "ci95")  # what a busy machine changes
+
+
+def load(folder: Path | None = None) -> list[dict]:
+    """All bands: dicts of experiment, scale, pair, arm, metric, expected, half_width."""
+    path = (folder or runtime.records_folder()) / FILE
+    if not path.exists():
+        return []
+    kept = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return [{"experiment": experiment, **row} for experiment, rows in kept.items() for row in rows]
+
+
+def propose(experiment: str) -> list[dict]:
+    """Bands from the records: the mean, and the widest half-width that the rules allow.
+
+    At ``full`` and ``laptop`` three standard deviations or 0.02, whichever is larger; at ``quick`` 0.10. For a metric that is
+    no share the 0.02 and 0.10 count relative to its size.
+    """
+    rows = []
+    for scale in runtime.SCALES:
+        records = results.load(experiment, scale=scale)
+        for metric in dict.fromkeys(name for r in records for name in r["metrics"] if _banded(name)):
+            for (pair, arm), numbers in report.values(records, metric).items():
+                mean = float(np.mean(numbers))
+                rows.append({"scale": scale, "pair": pair, "arm": arm, "metric": metric, "expected": round(mean, 6),
+                             "half_width": round(_half_width(numbers, metric, scale), 6)})
+    return rows
+
+
+def write(experiments: list[str]) -> None:
+    """Write the proposed bands of these experiments into the package's ``bands.yml``; the others stay."""
+    path = runtime.records_folder() / FILE
+    kept = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+    kept |= {experiment: propose(experiment) for experiment in experiments}
+    lines = ["# Where each recorded number is expected to lie: expected ± half_width. `python -m tl_helpers bands` writes them.\n"]
+    for experiment in sorted(kept):
+        lines.append(f"{experiment}:\n")
+        lines += ["  - " + yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000) for row in kept[experiment]]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def check(folder: Path | None = None) -> list[str]:
+    """Compare the newest records of a folder (default: the package's) with the bands.
+
+    Returns:
+        One sentence a problem: a number outside its band, or a number without a band. Empty when all is well.
+    """
+    known = {(b["experiment"], b["scale"], b["pair"], b["arm"], b["metric"]): b for b in load()}
+    problems = []
+    for experiment in results.experiments(folder):
+        for record in results.load(experiment, folder=folder):
+            for metric, value in record["metrics"].items():
+                if _banded(metric) and isinstance(value, (int, float)):
+                    key = (experiment, record["scale"], record["pair"], record["arm"], metric)
+                    problems += _judge(known.get(key), key, record["seed"], value)
+    return problems
+
+
+def check_weights() -> list[str]:
+    """Records whose embedded weights are no longer the shipped ones: they must be made again."""
+    shipped = {line.split()[1]: line.split()[0] for line in (runtime.PACKAGE / "weights" / "SHA256SUMS").read_text().splitlines()}
+    problems = []
+    for experiment in results.experiments():
+        for record in results.load(experiment):
+            weights = record["weights"]
+            if weights and weights["name"] == "tiny-imagenet" and weights["sha256"] not in shipped.values():
+                problems.append(f"{experiment} / {record['arm']} / seed {record['seed']} ({record['scale']}): made with older weights; "
+                                "record it again")
+    return problems
+
+
+def _judge(band: dict | None, key: tuple, seed: int, value: float) -> list[str]:
+    name = " / ".join(str(part) for part in key if part is not None)
+    if band is None:
+        return [f"{name}: no band. Record it, then write the bands"]
+    gap = abs(value - band["expected"])
+    if gap <= band["half_width"] + 1e-9:
+        return []
+    return [f"{name} / seed {seed}: {value:.4g} is outside {band['expected']:.4g} ± {band['half_width']:.4g}"]
+
+
+def _banded(metric: str) -> bool:
+    return not any(part in metric for part in UNBANDED)
+
+
+def _half_width(numbers: list[float], metric: str, scale: str) -> float:
+    unit = 1.0 if "accuracy" in metric or "top" in metric else max(abs(float(np.mean(numbers))), 0.02)
+    if scale == "quick":
+        return 0.10 * unit
+    spread = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
+    return max(3 * spread, 0.02 * unit)

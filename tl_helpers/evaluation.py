@@ -1,0 +1,103 @@
+"""Metrics on top of scikit-learn; ``test`` opens the test set, once a run."""
+
+import numpy as np
+from scipy.special import log_softmax
+from scipy.stats import binomtest
+from sklearn import metrics as sk
+
+from tl_helpers import results
+
+
+def logits(model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """The model's outputs (n, classes) as float32, without a progress bar."""
+    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+
+
+def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows whose largest output is the label.
+
+    Args:
+        outputs: (n, classes), logits or probabilities.
+        labels: (n,), integer class ids.
+    Returns:
+        Between 0 and 1.
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    _check(outputs, labels)
+    return float(sk.accuracy_score(labels, outputs.argmax(-1)))
+
+
+def top_k_accuracy(outputs: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
+    """Share of rows whose label is among the k largest outputs."""
+    _check(outputs, labels)
+    return float(sk.top_k_accuracy_score(labels, outputs, k=k, labels=np.arange(outputs.shape[1])))
+
+
+def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax(logits)[label], in nats."""
+    _check(outputs, labels)
+    return float(-log_softmax(outputs.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
+
+
+def interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson, 1927): the test set's own sampling error, not the seeds' spread."""
+    found = binomtest(int(correct), int(n)).proportion_ci(confidence_level=level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error with equal-width bins (Guo et al., 2017): mean |confidence - accuracy|, 0-1."""
+    _check(outputs, labels)
+    probabilities = np.exp(log_softmax(outputs.astype(np.float64), axis=-1))
+    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
+    which = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[which == b].sum() - right[which == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(labels))
+
+
+def validation_metrics(model, data) -> dict:
+    """Validation accuracy and loss, to choose by."""
+    outputs = logits(model, data.val.images)
+    return {"val_accuracy": accuracy(outputs, data.val.labels), "val_loss": cross_entropy(outputs, data.val.labels)}
+
+
+def test(run: results.Run, model, data, extra: dict | None = None) -> dict:
+    """Open the test set for a run, complete the run and write its record.
+
+    Args:
+        run: from ``training.fit``, or a ``results.Run`` made by hand.
+        model: images (or features) in, logits out.
+        data: a ``datasets.Dataset`` with a test split.
+        extra: further metrics for the record.
+    Returns:
+        The metrics: ``val_accuracy``, ``val_loss``, ``test_accuracy``, ``test_accuracy_ci95``, ``test_loss`` and ``extra``.
+    Raises:
+        RuntimeError: this run has opened the test set already.
+        ValueError: the data has no test split.
+    """
+    if run.tested:
+        raise RuntimeError(f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run")
+    if data.test is None:
+        raise ValueError(f"{data.name} has no test split. Use a data set with one, or results.Run.finish with validation metrics")
+    found = validation_metrics(model, data)
+    run.tested = True
+    outputs = logits(model, data.test.images)
+    right = int((outputs.argmax(-1) == data.test.labels).sum())
+    found |= {
+        "test_accuracy": right / len(data.test.labels),
+        "test_accuracy_ci95": list(interval(right, len(data.test.labels))),
+        "test_loss": cross_entropy(outputs, data.test.labels),
+    }
+    return run.finish({**found, **(extra or {})})["metrics"]
+
+
+test.__test__ = False  # pytest: not a test function
+
+
+def _check(outputs: np.ndarray, labels: np.ndarray) -> None:
+    if outputs.ndim != 2 or np.shape(labels) != (len(outputs),):
+        raise ValueError(
+            f"expected outputs (n, classes) and integer labels (n,). Received: {outputs.shape} and {np.shape(labels)}; "
+            "flatten labels of shape (n, 1) with .ravel(), turn one-hot ones into integers with .argmax(-1)"
+        )

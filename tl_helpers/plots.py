@@ -1,0 +1,172 @@
+"""Figures in one style: arrays and an ``ax`` in, the ``ax`` out; nothing here trains or reads files."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from cycler import cycler
+
+# Okabe & Ito's palette (colour-blind safe), each colour with its own marker and line so that grey print works too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
+
+
+def style() -> None:
+    """Set the course's figure style for this notebook."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.8),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "font.size": 10,
+            "legend.frameon": False,
+            "image.cmap": "viridis",
+            "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=LINES),
+        }
+    )
+
+
+def _axes(ax):
+    return ax if ax is not None else plt.subplots()[1]
+
+
+def curves(ax, histories: Mapping[str, Sequence[Mapping]], metric: str = "val_accuracy", label: str | None = None):
+    """One learning curve an arm.
+
+    Args:
+        ax: where to draw; None makes a new figure.
+        histories: arm to ``Run.history`` (one dict an epoch).
+        metric: which number of the history.
+        label: the y-axis label (default: the metric's name).
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for i, (arm, history) in enumerate(histories.items()):
+        epochs = [row["epoch"] for row in history]
+        ax.plot(epochs, [row[metric] for row in history], marker=MARKERS[i % 7], markersize=4, label=arm)
+    ax.set(xlabel="epoch", ylabel=label or metric.replace("_", " "))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return ax
+
+
+def seeds(ax, values: Mapping[str, Sequence[float]], label: str = "test accuracy"):
+    """Every seed as a dot, the mean as a bar line; one row an arm.
+
+    Args:
+        ax: where to draw; None makes a new figure.
+        values: arm to one number a seed.
+        label: what the numbers are, with their unit.
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for i, numbers in enumerate(values.values()):
+        numbers = np.asarray(numbers, float)
+        offsets = np.linspace(-0.12, 0.12, len(numbers)) if len(numbers) > 1 else [0.0]
+        ax.plot(numbers, i + np.asarray(offsets), MARKERS[i % 7], color=COLOURS[i % 7], alpha=0.75, markersize=6)
+        ax.plot([numbers.mean()] * 2, [i - 0.28, i + 0.28], "-", color="black", linewidth=2)
+    ax.set_yticks(range(len(values)), list(values))
+    ax.set(xlabel=label, ylim=(len(values) - 0.5, -0.5))
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def lines_with_spread(ax, x: Sequence[float], values: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log_x: bool = False):
+    """Mean over seeds against x, with a band from the lowest to the highest seed.
+
+    Args:
+        ax: where to draw; None makes a new figure.
+        x: (n_x,) positions.
+        values: arm to (n_seeds, n_x); NaN where a seed has no value.
+        xlabel, ylabel: axis labels with units.
+        log_x: logarithmic x-axis.
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for i, (arm, table) in enumerate(values.items()):
+        table = np.atleast_2d(np.asarray(table, float))
+        seen = ~np.all(np.isnan(table), axis=0)
+        at, table = np.asarray(x, float)[seen], table[:, seen]
+        colour = COLOURS[i % 7]
+        ax.fill_between(at, np.nanmin(table, 0), np.nanmax(table, 0), color=colour, alpha=0.18, linewidth=0)
+        ax.plot(at, np.nanmean(table, 0), color=colour, linestyle=LINES[i % 7], marker=MARKERS[i % 7], markersize=5, label=arm)
+    if log_x:
+        ax.set_xscale("log")
+    ax.set_xticks(list(x), [f"{v:g}" for v in x])
+    ax.minorticks_off()
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    return ax
+
+
+def bars(ax, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None):
+    """One horizontal bar an arm, starting at zero, with an optional error a bar.
+
+    Args:
+        ax: where to draw; None makes a new figure.
+        values: arm to number.
+        label: what the numbers are, with their unit.
+        errors: arm to half-width of its error bar.
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    spread = [errors[arm] for arm in values] if errors else None
+    ax.barh(list(values), list(values.values()), xerr=spread, color=COLOURS[0], height=0.6, capsize=3)
+    ax.invert_yaxis()
+    ax.set_xlabel(label)
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def confusion(ax, matrix: np.ndarray, names: Sequence[str]):
+    """A confusion matrix (k, k), counts written in the cells: rows are true classes, columns predictions."""
+    ax = _axes(ax)
+    matrix = np.asarray(matrix)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(*matrix.shape):
+        if matrix[i, j]:
+            ax.text(j, i, f"{matrix[i, j]:d}", ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.5 else "black")
+    ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="predicted class", ylabel="true class")
+    ax.grid(visible=False)
+    return ax
+
+
+def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 8, size: float = 0.95):
+    """A grid of pictures.
+
+    Args:
+        images: n arrays (height, width, 3) or (height, width); uint8 0-255, or floats, each scaled to its own range.
+        titles: n short titles.
+        columns: pictures a row.
+        size: inches a picture.
+    Returns:
+        The figure.
+    """
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = size * (1.25 if titles is not None else 1.0)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * height), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        image = np.asarray(image)
+        if image.dtype != np.uint8:
+            image = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
+        ax.imshow(image.squeeze(), cmap="gray", interpolation="nearest")
+        if titles is not None:
+            ax.set_title(str(titles[i]), fontsize=7, pad=2)
+    return figure

@@ -1,0 +1,175 @@
+"""What pages show of the records: tables, numbers for prose (glue), claims of the documents."""
+
+import functools
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tl_helpers import results, runtime
+
+CLAIMS = "claims.yml"
+
+
+def recorded(experiment: str, folder: Path | None = None) -> tuple[str | None, list[dict]]:
+    """The records a page shows: those at ``full``, else ``laptop``, else ``quick``; with that scale's name."""
+    for scale in reversed(runtime.SCALES):
+        found = results.load(experiment, scale=scale, folder=folder)
+        if found:
+            return scale, found
+    return None, []
+
+
+def this_run(experiment: str) -> list[dict]:
+    """The newest record of each arm, pair and seed that this process finished."""
+    newest = {(r["arm"], r["pair"], r["seed"]): r for r in results.finished if r["experiment"] == experiment}
+    return list(newest.values())
+
+
+def values(records: Sequence[dict], metric: str) -> dict[tuple[str | None, str], list[float]]:
+    """(pair, arm) to one number a seed, in the order of the seeds; arms without the metric are left out."""
+    found = {}
+    for record in sorted(records, key=lambda r: r["seed"]):
+        number = record["metrics"].get(metric)
+        if isinstance(number, (int, float)):
+            found.setdefault((record["pair"], record["arm"]), []).append(float(number))
+    order = list(dict.fromkeys((r["pair"], r["arm"]) for r in records))
+    return {key: found[key] for key in order if key in found}
+
+
+def arms(experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False) -> dict[str, list[float]]:
+    """Arm to one number a seed, for plots: from the records, or with ``fresh`` from this run."""
+    records = this_run(experiment) if fresh else recorded(experiment)[1]
+    return {arm: numbers for (p, arm), numbers in values(records, metric).items() if pair is None or p == pair}
+
+
+def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
+    """Mean ± standard deviation and the number of seeds, as pages print it: ``0.634 ± 0.004 (3 seeds)``."""
+    numbers = [float(n) for n in numbers]
+    if not numbers:
+        return "not recorded yet"
+    mean, n = float(np.mean(numbers)), len(numbers)
+    if n == 1:
+        return f"{_number(mean, metric)} (1 seed)"
+    spread = float(np.std(numbers, ddof=1))
+    return f"{_number(mean, metric)} ± {_number(spread, metric)} ({n} seeds)"
+
+
+def _number(value: float, metric: str) -> str:
+    if "accuracy" in metric or "top" in metric:
+        return f"{value:.3f}"
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{value:,.0f}"
+    digits = 3 if abs(value) < 1000 else math.floor(math.log10(abs(value))) + 1
+    return f"{value:,.{digits}g}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+class Table:
+    """A small table: text in a terminal, HTML with header cells in a notebook or on a page."""
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = ""):
+        self.header = [str(h) for h in header]
+        self.rows = [["" if c is None else str(c) for c in row] for row in rows]
+        self.caption = caption
+
+    def __repr__(self) -> str:
+        lines = [self.header, *self.rows]
+        widths = [max(len(row[i]) for row in lines) for i in range(len(self.header))]
+        text = "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
+        return f"{self.caption}\n{text}" if self.caption else text
+
+    def _repr_html_(self) -> str:
+        head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in self.header)
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:]) + "</tr>"
+            for row in self.rows
+        )
+        caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        return f'<div class="tl-table" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def table(experiment: str, metrics: Sequence[str] = ("test_accuracy",)) -> Table:
+    """Recorded results beside this run's: one row an arm, mean ± standard deviation over the seeds.
+
+    Args:
+        experiment: its name.
+        metrics: names of metrics.
+    Returns:
+        A table that shows itself; the caption says scale, data and hardware of the records.
+    """
+    scale, kept = recorded(experiment)
+    fresh = this_run(experiment)
+    keys = list(dict.fromkeys((r["pair"], r["arm"]) for r in [*kept, *fresh]))
+    paired = any(pair is not None for pair, _ in keys)
+    header = ["arm", *(["pair"] if paired else [])]
+    for metric in metrics:
+        name = metric.replace("_", " ")
+        header += [f"{name}: recorded ({scale or 'not yet'})", f"{name}: this run ({runtime.scale()})"]
+    rows = []
+    for pair, arm in keys:
+        row = [arm, *([pair or "–"] if paired else [])]
+        for metric in metrics:
+            for records in (kept, fresh):
+                numbers = values(records, metric).get((pair, arm), [])
+                row.append(show(numbers, metric) if numbers else "–")
+        rows.append(row)
+    return Table(header, rows, _about(kept))
+
+
+def _about(kept: list[dict]) -> str:
+    if not kept:
+        return "Not recorded yet at any scale: only this run is shown."
+    data = {f"{r['data']['name']} ({r['data']['copy']} copy)" for r in kept if r["data"]}
+    on = {f"{r['device']['name']}, {r['device']['cores']} cores" for r in kept}
+    return f"Recorded on {', '.join(sorted(data)) or 'generated data'}; {', '.join(sorted(on))}."
+
+
+def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:
+    """Glue one text an arm, for prose: key ``EXPERIMENT/ARM/METRIC``, or ``EXPERIMENT/PAIR/ARM/METRIC`` with pairs.
+
+    Args:
+        experiment: its name.
+        metric: which metric.
+        fresh: this run's numbers instead of the recorded ones; keys end in ``/this-run``.
+    Returns:
+        The glued texts by key.
+    """
+    scale, records = (runtime.scale(), this_run(experiment)) if fresh else recorded(experiment)
+    texts = {}
+    for (pair, arm), numbers in values(records, metric).items():
+        key = "/".join(p for p in (experiment, pair, arm, metric, "this-run" if fresh else None) if p)
+        text = show(numbers, metric)
+        texts[key] = text if fresh or scale == "full" else f"{text}, recorded at {scale} scale"
+    for key, text in texts.items():
+        glue_text(key, text)
+    return texts
+
+
+def glue_text(key: str, text: str) -> str:
+    """Glue a computed text under a key, where MyST-NB is there to read it; the text itself."""
+    try:
+        from myst_nb import glue as put
+    except ImportError:  # Colab, a plain JupyterLab: the tables above the prose show the same numbers
+        return text
+    put(key, str(text), display=False)
+    return text
+
+
+@functools.cache
+def claims() -> dict[str, dict]:
+    """What the documents claim, by key: ``document``, ``text`` and ``value``."""
+    return yaml.safe_load((runtime.records_folder() / CLAIMS).read_text(encoding="utf-8"))
+
+
+def claim(key: str) -> str:
+    """One claim's value as text, glued as ``claims/KEY``.
+
+    Raises:
+        KeyError: there is no such claim; the message lists those there are.
+    """
+    if key not in claims():
+        raise KeyError(f"no claim {key!r}. There are: {', '.join(claims())}")
+    return glue_text(f"claims/{key}", str(claims()[key]["value"]))
