@@ -1,0 +1,207 @@
+"""Backbones: weights, preprocessing inside the model, refused pixels."""
+
+import keras
+import numpy as np
+import pytest
+
+from tl_helpers import backbones, downloads, packing, runtime
+
+APPLICATIONS = {
+    "vgg16": keras.applications.vgg16,
+    "resnet50": keras.applications.resnet50,
+    "mobilenet-1.0": keras.applications.mobilenet,
+    "mobilenet-0.5": keras.applications.mobilenet,
+}
+
+
+def pixels(n: int = 3, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def vgg16():
+    return backbones.vgg16()
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_own_preprocessing_equals_keras_applications(name):
+    expected = APPLICATIONS[name].preprocess_input(pixels().astype(np.float32))
+    layer = backbones.Preprocessing((backbones.spec(name).mode,))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(layer(pixels())), expected, atol=1e-5)
+
+
+def test_torch_preprocessing_equals_keras_applications():
+    expected = keras.applications.imagenet_utils.preprocess_input(pixels().astype(np.float32), mode="torch")
+    got = keras.ops.convert_to_numpy(backbones.Preprocessing(("torch",))(pixels()))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_the_deliberate_failures():
+    unit = keras.ops.convert_to_numpy(backbones.Preprocessing(("unit",))(pixels()))
+    np.testing.assert_allclose(unit, pixels() / 255.0, atol=1e-6)
+    own = keras.applications.mobilenet.preprocess_input
+    model = backbones.build("mobilenet-0.5", weights=None, preprocessing="twice")
+    inside = keras.Model(model.input, model.get_layer("preprocessing").output)
+    np.testing.assert_allclose(inside.predict(pixels(), verbose=0), own(pixels() / np.float32(255)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_a_spec_holds_what_belongs_to_the_weights(name):
+    of = backbones.spec(name)
+    assert of.input_range == (0, 255) and of.paper and of.licence and of.smallest == 32
+    assert set(of.resolution) == set(of.weights)
+    for weights in of.weights.values():
+        assert weights.licence and weights.file
+        assert weights.hash is None or weights.hash.split(":")[0] in ("sha256", "md5")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenet-0.5", "resnet50"])
+def test_a_built_backbone_is_flat_and_gives_features_of_its_size(name):
+    model = backbones.build(name, weights=None)
+    assert model.output_shape == (None, backbones.spec(name).feature_size)
+    assert not any(isinstance(layer, keras.Model) for layer in model.layers)
+    last = {"vgg16": "block5_conv3", "mobilenet-0.5": "conv_pw_13", "resnet50": "conv5_block3_3_conv"}[name]
+    assert model.get_layer(last).weights and model.get_layer("preprocessing").steps == (backbones.spec(name).mode,)
+    assert backbones.weights_identity(model) is None
+
+
+def test_the_embedded_weights_load(vgg16):
+    listed = packing.sums(backbones.EMBEDDED.parent)[backbones.EMBEDDED.name]
+    assert backbones.weights_identity(vgg16) == {"name": "tiny-imagenet", "sha256": listed}
+    kept = packing.load(backbones.EMBEDDED)
+    np.testing.assert_array_equal(vgg16.get_layer("block5_conv1").get_weights()[0], kept["block5_conv1/kernel"])
+    features = vgg16.predict(pixels(), verbose=0)
+    assert features.shape == (3, 512) and np.isfinite(features).all() and features.std(0).max() > 0
+    assert backbones.EMBEDDED.stat().st_size <= 16e6
+
+
+def test_the_embedded_model_is_plain_vgg16(vgg16):
+    reference = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    packing.assign(reference, packing.load(backbones.EMBEDDED))
+    expected = reference.predict(keras.applications.vgg16.preprocess_input(pixels().astype(np.float32)), verbose=0)
+    np.testing.assert_allclose(vgg16.predict(pixels(), verbose=0), expected, atol=1e-4)
+
+
+def test_the_source_classifier_names_its_classes():
+    model, class_names = backbones.source_classifier()
+    assert model.output_shape == (None, 200) and len(set(class_names)) == 200 and "Egyptian cat" in class_names
+    assert backbones.weights_identity(model)["name"] == "tiny-imagenet"
+
+
+def test_resolution_is_part_of_the_model():
+    model = backbones.build("mobilenet-0.5", weights=None, resolution=64, pooling=None)
+    assert model.predict(pixels(side=20), verbose=0).shape == (3, 2, 2, 512)
+
+
+def test_too_small_images_are_refused():
+    model = backbones.build("mobilenet-0.5", weights=None)
+    with pytest.raises(ValueError, match=r"at least 32 pixels a side\. Received: 16.*resolution"):
+        model.predict(pixels(side=16), verbose=0)
+
+
+def test_a_saved_model_loads_with_its_preprocessing(tmp_path):
+    images = keras.Input((None, None, 3))
+    x = backbones.Preprocessing(("unit", "caffe"), resolution=8, smallest=4, name="preprocessing")(images)
+    model = keras.Model(images, keras.layers.Conv2D(2, 3)(x))
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.get_layer("preprocessing").steps == ("unit", "caffe")
+    np.testing.assert_allclose(
+        again.predict(pixels(side=6), verbose=0), model.predict(pixels(side=6), verbose=0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: backbones.build("vgg19"), "backbone must be one of vgg16, .*Received: 'vgg19'"),
+        (
+            lambda: backbones.build("vgg16", weights="cifar"),
+            "weights must be one of 'tiny-imagenet', .*Received: 'cifar'",
+        ),
+        (lambda: backbones.build("vgg16", weights=None, pooling="mean"), "pooling must be one of"),
+        (lambda: backbones.build("vgg16", weights=None, preprocessing="none"), "preprocessing must be one of"),
+        (lambda: backbones.mobilenet(0.75, weights=None), "backbone must be one of .*mobilenet-0.75"),
+        (lambda: backbones.Preprocessing(("cafe",)), "must be among .*cafe"),
+    ],
+)
+def test_unknown_choices_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((4, 32, 32), np.uint8), "looks grey"),
+        (np.zeros((4, 32, 32, 1), np.uint8), "looks grey"),
+        (np.zeros((4, 3, 32, 32), np.uint8), "colours last"),
+        (np.zeros((4, 100), np.float32), "must have shape"),
+        (np.full((1, 2, 2, 3), 0.7, np.float32), "looks like 0-1"),
+        (np.full((1, 2, 2, 3), -3.0), "leave preprocessing to the model"),
+        (np.full((1, 2, 2, 3), 300), "must be 0-255. Received: 300"),
+        (np.full((1, 2, 2, 3), np.nan), "NaN"),
+        (np.full((1, 2, 2, 3), "a"), "must be numbers"),
+    ],
+)
+def test_wrong_pixels_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        backbones.check_pixels(images)
+
+
+@pytest.mark.parametrize(
+    "images", [pixels(), pixels().astype(np.float32), pixels().astype(np.int64), np.zeros((1, 2, 2, 3))]
+)
+def test_right_pixels_pass(images):
+    assert backbones.check_pixels(images) is images
+
+
+def test_weights_that_are_not_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("TL_DATA", str(tmp_path))
+    with pytest.raises(downloads.DataUnavailable, match="mobilenet_0.5_imagenet.weights.h5 .*TL_DATA"):
+        backbones.mobilenet(0.5, weights="imagenet-q8-folded")
+
+    def no_network(*args, **kwargs):
+        raise Exception("URL fetch failure: no route to host")
+
+    monkeypatch.setattr(keras.utils, "get_file", no_network)
+    with pytest.raises(downloads.DataUnavailable, match="no route to host(.|\n)*mobilenet_5_0_224_tf_no_top.h5"):
+        backbones.mobilenet(0.5)
+
+
+def test_official_weights_placed_by_hand(tmp_path, monkeypatch):
+    from keras.src.legacy.saving import legacy_h5_format
+
+    h5py = pytest.importorskip("h5py")
+    original = keras.applications.MobileNet(
+        alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
+    )
+    path = tmp_path / "mobilenet_5_0_224_tf_no_top.h5"
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, original)
+    monkeypatch.setenv("TL_DATA", str(tmp_path))
+    model = backbones.mobilenet(0.5)
+    expected = original.predict(keras.applications.mobilenet.preprocess_input(pixels().astype(np.float32)), verbose=0)
+    np.testing.assert_allclose(model.predict(pixels(), verbose=0), expected, atol=1e-5)
+    assert backbones.weights_identity(model) == {"name": "imagenet", "sha256": downloads.digest(path)}
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(downloads.DataRefused, match="holds no weights"):
+        backbones.mobilenet(0.5)
+
+
+def test_a_wrong_file_placed_by_hand_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").write_bytes(b"an error page")
+    monkeypatch.setenv("TL_DATA", str(tmp_path))
+    with pytest.raises(downloads.DataRefused, match="6d6bbae143d832006294945121d1f1fc.*Received"):
+        backbones.vgg16(weights="imagenet")
+
+
+def test_the_folded_mobilenet_loads():
+    folder = runtime.data_folder()
+    if folder is None or not (folder / "mobilenet_0.5_imagenet.weights.h5").is_file():
+        pytest.skip("mobilenet_0.5_imagenet.weights.h5 is not in TL_DATA")
+    model = backbones.mobilenet(0.5, weights="imagenet-q8-folded")
+    mean, variance = model.get_layer("conv_pw_13_bn").get_weights()[2:]
+    assert not mean.any() and (variance == 1).all() and model.get_layer("conv_pw_13_bn").get_weights()[1].any()
+    identity = backbones.weights_identity(model)
+    assert identity["name"] == "imagenet-q8-folded" and identity["sha256"] == backbones.weights_hash(model)
