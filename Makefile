@@ -1,0 +1,77 @@
+# `make` lists what there is. Everything runs in the project's own environment, .venv, which is set up when it is needed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup book test unit lab serve record reproduce bench lint format sync clean clean-all lock
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
+SCALE ?= full
+PORT ?= 8000
+ifeq ($(OS),Windows_NT)
+PY := .venv/Scripts/python
+else
+PY := .venv/bin/python
+endif
+# Where the time went, on the last line of a target.
+START = started=$$SECONDS;
+DONE = echo "make $@: done in $$((SECONDS - started)) s"
+
+help:  ## this list
+	@echo "Transfer Learning in Neural Networks: an executable course"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+	  while IFS=$$'\t' read -r target text; do printf '  make %-10s %s\n' "$$target" "$$text"; done
+	@echo
+	@echo "  Scales: TL_SCALE=quick (default, no network), laptop, full.  Example: TL_SCALE=laptop make book"
+
+setup:  ## set up .venv (every other target does so by itself)
+	@if [ -z "$(PYTHON)" ]; then echo "No Python 3.11, 3.12 or 3.13 found. Install one, or say where: make PYTHON=/path/to/python3.12"; exit 1; fi
+	@$(PYTHON) tools/environment.py
+
+book: setup  ## build the website into _build/html, running every notebook
+	@$(START) $(PY) tools/build_book.py; $(DONE)
+
+test: setup  ## unit tests, every notebook, a strict site build, the site in a browser
+	@$(START) $(PY) tools/run_tests.py; $(DONE)
+
+unit: setup  ## the unit tests alone
+	@$(START) $(PY) -m pytest -n 2 --ignore=tests/test_site.py --ignore=tests/test_notebooks.py tests; $(DONE)
+
+lab: setup  ## open the notebooks in JupyterLab
+	@echo "JupyterLab opens in your browser; stop it with Ctrl-C."
+	@$(PY) -m jupyter lab book
+
+serve: setup  ## show the built website at http://localhost:8000 (PORT=...)
+	@test -f _build/html/index.html || { echo "Nothing built yet: run 'make book' first."; exit 1; }
+	@echo "The site: http://localhost:$(PORT)   (stop with Ctrl-C)"
+	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+record: setup  ## run NOTEBOOK=book/... at SCALE=full and add its run records
+	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make record NOTEBOOK=book/math/descending.ipynb SCALE=full"; exit 1; }
+	@$(START) TL_RECORD=1 TL_SCALE=$(SCALE) $(PY) -m pytest --nbmake --nbmake-timeout=100000 "$(NOTEBOOK)"; $(DONE)
+
+reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its band
+	@test -n "$(EXPERIMENT)" || { echo "Which experiment? For example: make reproduce EXPERIMENT=$$(ls tl_helpers/records | sed -n 's/\.jsonl$$//p' | head -1)"; exit 1; }
+	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)"; $(DONE)
+
+bench: setup  ## time kept features against a forward pass and the documents' program
+	@$(START) $(PY) -m tl_helpers bench; $(DONE)
+
+lint: setup  ## check style and that notebooks are stripped
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) tools/sync.py --check
+
+format: setup  ## put code and notebooks into the project's form
+	@$(PY) -m ruff check --fix . && $(PY) -m ruff format . && $(PY) tools/sync.py
+
+sync: setup  ## carry the repository's address and the first cells into every file
+	@$(PY) tools/sync.py
+
+lock: setup  ## rewrite requirements.txt with the newest versions
+	@$(PYTHON) tools/environment.py --lock
+
+clean:  ## remove what was built
+	rm -rf _build .cache dist build *.egg-info .pytest_cache .ruff_cache
+
+clean-all: clean  ## remove the environment too
+	rm -rf .venv
