@@ -49,6 +49,22 @@ def test_a_folded_model_gives_equal_outputs(trained):
     )
 
 
+def test_the_folded_source_model_is_the_vgg16_of_keras():
+    runtime.set_seed(0)
+    trained = source_model.build_vgg16_bn(3)
+    rng = np.random.default_rng(0)
+    for layer in trained.layers:
+        if "_bn" in layer.name:
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.weights])
+    inside = keras.Model(trained.input, trained.get_layer("avg_pool").output)
+    pixels = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    expected = inside.predict(pixels, verbose=0)
+    plain_vgg16 = backbones.vgg16(weights=None)
+    packing.assign(plain_vgg16, packing.fold_model(trained))
+    np.testing.assert_allclose(plain_vgg16.predict(pixels, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    assert expected.max() > 0.1
+
+
 def test_folding_takes_in_a_bias_too():
     images_in = keras.Input((6, 6, 2))
     x = keras.layers.Conv2D(3, 3, name="block1_conv1", bias_initializer="ones")(images_in)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -159,7 +158,7 @@ def _write(path: Path, features: np.ndarray) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             draft = Path(file.name)
             np.savez(file, features=features)
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
         warnings.warn(
             f"the features cannot be kept in {path.parent} ({error}); they will be computed again next time. "

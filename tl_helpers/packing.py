@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -214,7 +213,8 @@ def assign(model, weights: Mapping[str, np.ndarray]) -> None:
             received = weights[name].shape if name in weights else "nothing"
             if received != tuple(variable.shape):
                 raise ValueError(
-                    f"{name} needs weights of shape {tuple(variable.shape)}. Received: {received}; use the matching file"
+                    f"{name} needs weights of shape {tuple(variable.shape)}. Received: {received}; "
+                    "use the matching file"
                 )
             variable.assign(weights[name])
 
@@ -237,8 +237,8 @@ def _replace(path: Path, content: bytes) -> None:
         try:
             file.write(content)
             file.close()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
         except BaseException:
             file.close()
             Path(file.name).unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from tl_helpers.backbones import Preprocessing
 from tl_helpers.packing import dequantize
+from tl_helpers.preprocessing import Preprocessing
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """VGG16 (Simonyan & Zisserman, 2015): convolutions and channels of each block."""
@@ -26,7 +26,8 @@ def build_vgg16_bn(
         blocks: (convolutions, channels) of each block; smaller ones for a quick trial.
         dtype: a Keras dtype policy such as ``"mixed_bfloat16"``; preprocessing and logits stay float32.
     Returns:
-        Pixels 0-255 (N, height, width, 3) in, logits (N, classes) out; layers ``block1_conv1``, ``block1_bn1`` ... ``head``.
+        Pixels 0-255 (N, height, width, 3) in, logits (N, classes) out; layers ``block1_conv1``,
+        ``block1_bn1`` ... ``head``.
     """
     images = keras.Input((None, None, 3), name="images")
     x = Preprocessing(("caffe",), smallest=2 ** len(blocks), name="preprocessing")(images)
@@ -46,7 +47,8 @@ def load_warm_start(model: keras.Model, path: Path | str) -> None:
 
     Args:
         model: with as many classes as the file's head has, 200.
-        path: ``.npz`` with ``blockB_convI/kernel_q``, ``/scale``, ``blockB_bnI/gamma`` and so on, ``head/kernel``, ``head/bias``.
+        path: ``.npz`` with ``blockB_convI/kernel_q`` and ``/scale``, ``blockB_bnI/gamma`` and so on, ``head/kernel``
+            and ``head/bias``.
     Raises:
         ValueError: the file lacks a weight of the model; nothing is loaded then.
     """
