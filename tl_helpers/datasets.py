@@ -123,6 +123,14 @@ class Dataset:
             parts[name] = None if split is None else Split(split.images[keep], new[split.labels[keep]])
         return replace(self, **parts, class_names=tuple(self.class_names[i] for i in ids))
 
+    def shorten(self, *, val: int | None = None, test: int | None = None) -> "Dataset":
+        """Only the first ``val`` and ``test`` examples of those parts (all where there are fewer, or None is given)."""
+        return replace(
+            self,
+            val=self.val.take(np.arange(len(self.val))[:val]),
+            test=None if self.test is None else self.test.take(np.arange(len(self.test))[:test]),
+        )
+
     def _parts(self) -> dict[str, Split | None]:
         return {"train": self.train, "val": self.val, "test": self.test}
 
