@@ -47,7 +47,7 @@ def interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error with equal-width bins (Guo et al., 2017): mean |confidence - accuracy|, 0-1."""
+    """Expected calibration error with equal-width bins (Guo et al., 2017): mean ``|confidence - accuracy|``, 0-1."""
     _check(outputs, labels)
     probabilities = np.exp(log_softmax(outputs.astype(np.float64), axis=-1))
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels

@@ -31,7 +31,7 @@ def summary(name: str) -> str:
 
 
 def page() -> str:
-    parts = [HEAD, "| module | purpose |\n|---|---|\n" + "".join(f"| [`{n}`](#module-tl_helpers.{n}) | {summary(n)} |\n" for n in modules())]
+    parts = [HEAD, "| module | purpose |\n|---|---|\n" + "".join(f"| {{py:mod}}`~tl_helpers.{n}` | {summary(n)} |\n" for n in modules())]
     for name in modules():
         block = f".. automodule:: tl_helpers.{name}\n   :members:\n   :show-inheritance:\n"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n{block}```\n")

@@ -12,13 +12,14 @@ import time
 
 import notebooks
 
+BOOK = "from jupyter_book.cli.main import main; main()"  # the command itself, whatever the PATH
 STRICT = ["-W", "-n", "--keep-going", "--all", "--quiet"]
 
 
 def build() -> int:
     """The pages, from executions already in the cache; returns Jupyter Book's exit status."""
     environment = dict(os.environ, PYTHONWARNINGS="ignore")
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", *STRICT, str(notebooks.ROOT)]
+    command = [sys.executable, "-c", BOOK, "build", *STRICT, str(notebooks.ROOT)]
     return subprocess.run(command, cwd=notebooks.ROOT, env=environment).returncode
 
 

@@ -1,0 +1,134 @@
+"""Notebooks as files: stripped, stable, in one form, and free of typed results. Running them is nbmake's part."""
+
+import json
+import re
+
+import notebooks
+import pytest
+import sync
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
+IDS = [path.relative_to(ROOT / "book").as_posix() for path in NOTEBOOKS]
+SOLUTION = "hide-cell"
+
+# A result of ours typed into prose: a word for a measured quantity near a bare number, or a number with a unit of time.
+QUANTITY = r"(accuracy|accurate|error rate|test loss|validation loss|training loss|precision|recall|F1|speed-?up)"
+LINK = r"(is|was|of|reaches|reached|gets|got|gives|gave|at|to|about|around|rises|falls|=|≈|:)"
+TYPED = [
+    re.compile(rf"(?i)\b{QUANTITY}\b[^.\n|]{{0,25}}\b{LINK}\s+\**(0\.\d{{2,4}}|\d{{1,2}}(\.\d+)?\s?%)"),
+    re.compile(r"(?i)\b(takes|took|lasts|lasted|in|after|faster by|slower by)\s+\**\d+(\.\d+)?\s?(seconds|minutes|s|min|ms)\b(?! (or|per))"),
+    re.compile(r"(?i)\b\d+(\.\d+)?\s?(times|×|x) (faster|slower|better|worse)\b"),
+]
+# Where a number is no result of ours: an exercise's or a thought experiment's assumption, or a prediction to be made.
+ALLOWED = re.compile(r"(?i)\b(suppose|imagine|assume|say|guess|predict|if|would|let|example|by chance|chance level|pretend|claims?|document 00\d)\b")
+
+
+def read(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_cells(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def typed_results(text: str) -> list[str]:
+    """Sentences in which a measured number seems to be typed; code, formulas, glue and links are left out."""
+    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"\{[a-z:]+\}`[^`]*`", r"`[^`]*`", r"\]\([^)]*\)", r"<[^>]+>"):
+        text = re.sub(pattern, " ", text, flags=re.S)
+    sentences = re.split(r"(?<=[.!?])\s+|\n{2,}|\n(?=[-|#>])", text)
+    return [s.strip() for s in sentences if any(p.search(s) for p in TYPED) and not ALLOWED.search(s)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+class TestNotebook:
+    def test_is_stripped(self, path):
+        for cell in code_cells(read(path)):
+            assert cell["outputs"] == [] and cell["execution_count"] is None, f"run `make sync`: {cell['id']}"
+
+    def test_has_stable_unique_ids(self, path):
+        notebook = read(path)
+        ids = [cell.get("id") for cell in notebook["cells"]]
+        assert (notebook["nbformat"], notebook["nbformat_minor"]) >= (4, 5) and all(ids)
+        assert len(ids) == len(set(ids)), [i for i in ids if ids.count(i) > 1]
+
+    def test_names_the_plain_kernel(self, path):
+        assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+
+    def test_begins_with_the_course_s_first_cell(self, path):
+        first = code_cells(read(path))[0]
+        assert "".join(first["source"]) == sync.first_cell(sync.slug()), "run `make sync`"
+        assert first["metadata"].get("tags") == [sync.FIRST_CELL_TAG]
+
+    def test_opens_with_one_title(self, path):
+        cells = read(path)["cells"]
+        assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
+        prose = re.sub(r"```.*?```", "", "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"), flags=re.S)
+        assert len(re.findall(r"^# ", prose, re.M)) == 1
+
+    def test_types_no_result(self, path):
+        found = [s for cell in read(path)["cells"] if cell["cell_type"] == "markdown" for s in typed_results("".join(cell["source"]))]
+        assert not found, "take these numbers by glue or from a code cell:\n" + "\n".join(found)
+
+    def test_skips_nothing_in_tests(self, path):
+        """No mock changes what nbmake runs, so its outputs are the page's; no cell is expected to fail."""
+        for cell in code_cells(read(path)):
+            assert "nbmake" not in cell["metadata"], cell["id"]
+            assert "raises-exception" not in cell["metadata"].get("tags", []), cell["id"]
+
+    def test_has_short_cells(self, path):
+        for cell in code_cells(read(path)):
+            lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
+            assert len(lines) <= 45, f"{cell['id']}: {len(lines)} lines"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The accuracy is 0.83.", "It reaches a test accuracy of 83 %.", "One epoch takes 12 s.", "This is 9.7 times faster.",
+     "The validation loss falls to 0.41 at the end."],
+)
+def test_a_typed_result_is_noticed(text):
+    assert typed_results(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The accuracy is {glue:text}`x/y/test_accuracy`.", "Suppose the accuracy is 0.83.", "Train with a learning rate of 0.01.",
+     "Document 000 claims an accuracy of 0.8250.", "With 100 labels a class.", "A dropout of 0.5 is used.", "Predict: is the accuracy above 50 %?"],
+)
+def test_other_numbers_are_left_alone(text):
+    assert not typed_results(text)
+
+
+def test_every_page_is_in_the_contents():
+    listed = set(notebooks.pages())
+    written = {p for p in (ROOT / "book").rglob("*") if p.suffix in (".md", ".ipynb") and "assignments" not in p.parts}
+    assert written == listed, f"not in _toc.yml or missing: {sorted(p.name for p in written ^ listed)}"
+
+
+def test_the_cache_forgets_when_the_package_changes(monkeypatch, tmp_path):
+    """A changed helper, record or lock gives another fingerprint, and with it an empty cache."""
+    for name in ("tl_helpers/records", "tl_helpers/weights"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("requirements.txt", "tl_helpers/a.py", "tl_helpers/records/x.jsonl", "tl_helpers/weights/w.npz"):
+        (tmp_path / name).write_text("one")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    seen = {notebooks.fingerprint()}
+    for name in ("requirements.txt", "tl_helpers/a.py", "tl_helpers/records/x.jsonl", "tl_helpers/weights/w.npz"):
+        (tmp_path / name).write_text("two")
+        seen.add(notebooks.fingerprint())
+    monkeypatch.setenv("TL_SCALE", "laptop")
+    seen.add(notebooks.fingerprint())
+    assert len(seen) == 6
+
+
+def test_only_a_complete_execution_is_kept():
+    def notebook(*cells):
+        from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+        made = [new_code_cell(source, execution_count=count, outputs=[new_output("error")] if bad else []) for source, count, bad in cells]
+        return new_notebook(cells=made)
+
+    assert notebooks.finished(notebook(("1", 1, False), ("2", 2, False)))
+    assert not notebooks.finished(notebook(("1", 1, False), ("2", None, False)))
+    assert not notebooks.finished(notebook(("1", 1, True)))

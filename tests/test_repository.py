@@ -1,0 +1,226 @@
+"""The repository as a whole: one address, one import direction, one lock, workflows that are valid."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import api_page
+import notebooks
+import pytest
+import sync
+import yaml
+from conftest import ROOT
+
+PACKAGE = ROOT / "tl_helpers"
+MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
+LIGHT = {"runtime", "results", "report", "bands", "recipes", "datasets", "downloads", "plots"}
+# From the ground up: a module may import only from rows above its own (or its own row, without a circle).
+LAYERS = [
+    {"runtime"},
+    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing"},
+    {"datasets", "weight_files", "report"},
+    {"bands", "backbones", "source_model"},
+    {"models", "features"},
+    {"training"},
+    {"evaluation", "pictures"},
+    {"bench", "__main__"},
+]
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def imported(module: str, *, top_only: bool = False) -> set[str]:
+    """Names a module imports: ``tl_helpers.x`` as ``x``, others by their first part."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    names = set()
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.name.removeprefix("tl_helpers.").split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "tl_helpers":
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.removeprefix("tl_helpers.").split(".")[0])
+    return names
+
+
+def layer(module: str) -> int:
+    found = [i for i, names in enumerate(LAYERS) if module in names]
+    assert found, f"give the module {module!r} its place in LAYERS (tests/test_repository.py)"
+    return found[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module):
+    others = imported(module) & set(MODULES)
+    assert all(layer(other) <= layer(module) for other in others), f"{module} imports {sorted(others)}"
+
+
+def test_imports_make_no_circle():
+    edges = {m: imported(m, top_only=True) & set(MODULES) for m in MODULES}
+    done = set()
+    while edges:
+        free = [m for m, needs in edges.items() if needs <= done]
+        assert free, f"a circle among {sorted(edges)}"
+        done |= set(free)
+        edges = {m: needs for m, needs in edges.items() if m not in done}
+
+
+@pytest.mark.parametrize("module", sorted(LIGHT & set(MODULES)))
+def test_light_modules_name_no_framework_at_the_top(module):
+    assert not imported(module, top_only=True) & FRAMEWORKS
+
+
+def test_import_loads_no_framework():
+    code = "import sys, tl_helpers; print(sorted({m.split('.')[0] for m in sys.modules} & %r))" % FRAMEWORKS
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_runtime_reads_the_environment(module):
+    if module == "runtime":
+        return
+    text = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+    assert "os.environ" not in text and "getenv" not in text
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_package_is_backend_agnostic(module):
+    assert not imported(module) & {"tensorflow", "jax", "torch"}
+
+
+# --- one address
+
+
+def test_the_address_is_in_step_everywhere():
+    done = subprocess.run([sys.executable, "tools/sync.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["README.md", "_config.yml", "CITATION.cff", "book/setup.md"])
+def test_files_carry_the_address(name):
+    assert sync.slug() in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_no_page_names_another_address():
+    other = re.compile(r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([\w.-]+/[\w.-]+)")
+    for path in sync.files():
+        for found in other.findall(path.read_text(encoding="utf-8")):
+            assert found == sync.slug(), f"{path.name}: {found}"
+
+
+def test_a_new_address_reaches_every_form():
+    old, new = "a-team/a-course", "B/c"
+    text = "https://github.com/a-team/a-course/actions https://a-team.github.io/a-course/ colab/github/a-team/a-course/blob"
+    moved = sync.with_address(text, old, new)
+    assert moved == "https://github.com/B/c/actions https://b.github.io/c/ colab/github/B/c/blob"
+    assert "github.com/B/c" in sync.first_cell(new)
+
+
+# --- the site's configuration
+
+
+def test_every_bibliography_is_listed_and_every_key_is_unique():
+    listed = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["bibtex_bibfiles"]
+    present = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "book").rglob("*.bib"))
+    assert sorted(listed) == present, "run `make sync`"
+    keys = [k for name in listed for k in re.findall(r"^@\w+\{\s*([^,\s]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)]
+    assert len(keys) == len(set(keys)), sorted({k for k in keys if keys.count(k) > 1})
+
+
+def test_the_contents_name_existing_pages():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    named = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    assert len(notebooks.pages()) == len(named) == len(set(named))
+
+
+def test_the_api_page_lists_every_module():
+    assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page(), "run `python tools/api_page.py`"
+
+
+def test_served_libraries_have_their_licences():
+    for folder in (ROOT / "static" / "lib").iterdir():
+        if folder.is_dir():
+            assert (folder / "LICENSE").exists(), folder.name
+            assert f"{folder.name}/" in (ROOT / "static" / "lib" / "README.md").read_text(encoding="utf-8")
+
+
+# --- the package
+
+
+def test_package_dependencies_have_lower_bounds_only_and_no_framework():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in project["dependencies"]:
+        assert re.fullmatch(r"[\w-]+>=[\d.]+", line), line
+        assert not line.startswith(("tensorflow", "torch", "jax"))
+
+
+def test_the_lock_is_complete_and_names_no_server():
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = set(re.findall(r"^([\w.-]+)==", text, re.M))
+    wanted = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    missing = {re.match(r"[\w-]+", line).group() for line in wanted} - locked
+    assert not missing, f"run `make lock`: {missing}"
+    assert "://" not in text
+    assert re.search(r"^tensorflow-cpu==\S+ ; .*platform_machine == 'x86_64' and sys_platform == 'linux'", text, re.M)
+
+
+def test_the_environment_variable_that_slows_everything_is_never_set():
+    name = "TF_ENABLE_ONEDNN" + "_OPTS"
+    for path in tracked():
+        if path.suffix in {".py", ".yml", ".ipynb", ".toml"} or path.name in {"Makefile", "run"}:
+            assert name not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    private = re.compile(r"(?<![\w.])/(opt|work|home|root|Users)/[\w.-]+")
+    allowed = {"static/lib"}
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix in {".npz", ".png", ".woff"} or any(name.startswith(a) for a in allowed) or path == Path(__file__).resolve():
+            continue
+        found = private.search(path.read_text(encoding="utf-8"))
+        assert not found, f"{name}: {found.group()}"
+
+
+def test_the_checkout_stays_small():
+    assert sum(p.stat().st_size for p in tracked()) < 60e6
+
+
+# --- automation
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_workflows_fit_the_schema():
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_every_step_of_a_workflow_fails_when_a_command_fails(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["defaults"]["run"]["shell"] == "bash -euo pipefail {0}"
+    for name, job in workflow["jobs"].items():
+        assert "timeout-minutes" in job, name
+        assert not any(step.get("continue-on-error") or "shell" in step for step in job["steps"]), name
+
+
+def test_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M).group(1).split())
+    described = set(re.findall(r"^([a-z-]+):.*## ", text, re.M))
+    assert phony == described
+    assert {"help", "book", "test", "lab", "serve", "record", "reproduce", "bench", "lint", "clean", "lock"} <= phony
