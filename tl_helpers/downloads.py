@@ -148,7 +148,8 @@ def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
     import requests
     from tqdm import tqdm
 
-    bar = tqdm(desc=final.name, unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=not progress)
+    # pooch sets the total once it is known; until then a bar without one would have no truth value.
+    bar = tqdm(desc=final.name, total=1, unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=not progress)
     # Identity: a server that labels a .tar.gz as "Content-Encoding: gzip" would have it unpacked on the way.
     get = pooch.HTTPDownloader(
         progressbar=bar,
