@@ -224,7 +224,10 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
     except nbformat.reader.NotJSONError as error:
         raise ValueError(f"{notebook} must be a Jupyter notebook. Received: a file that is no JSON") from error
     kernel = AsyncKernelManager(kernel_name="python3")
-    kernel.kernel_spec.argv[0] = sys.executable
+    # This Python, and this package even where it is not installed (appended, so an installed one comes first).
+    here = f"import sys; sys.path.append({str(runtime.PACKAGE.parent)!r})"
+    start = [sys.executable, *kernel.kernel_spec.argv[1:]]
+    kernel.kernel_spec.argv = [*start, f"--IPKernelApp.exec_lines={here}", "--log-level=ERROR"]
     kernel.kernel_spec.env = {**kernel.kernel_spec.env, **environment}
     bar = tqdm(total=len(book.cells), desc=notebook.stem, unit="cell", file=sys.stderr, leave=False)
     client = NotebookClient(
@@ -236,9 +239,10 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
     )
     began = time.monotonic()
     try:
-        client.execute()
+        client.execute(cleanup_kc=True)  # a kernel handed in is not shut down otherwise
     except (CellExecutionError, DeadKernelError) as error:
-        raise ValueError(f"{notebook} failed: {error}") from error
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without the colours of IPython
+        raise ValueError(f"{notebook} failed: {told}") from error
     finally:
         bar.close()
     return time.monotonic() - began

@@ -45,7 +45,7 @@ def fetch(
         name: the file's name, without a folder.
         urls: where it can be had, best first.
         sha256: its SHA-256 in hexadecimal.
-        megabytes: its size in 10^6 bytes: free room is checked beforehand and the size is shown.
+        megabytes: its size in 10^6 bytes: free room is checked beforehand, and the size is told.
         terms: the terms of use, printed before a download begins.
         progress: show a progress bar on stderr.
     Returns:
@@ -123,8 +123,9 @@ def _download(name: str, urls: tuple, sha256: str, megabytes: float | None, term
             if final.is_file() and digest(final) == sha256:  # another process fetched it while this one waited
                 return final
             _check_room(final.parent, megabytes)
-            if terms:
-                print(f"{name}: {terms}", file=sys.stderr)
+            if terms or (progress and megabytes):
+                size = f"{megabytes:,.0f} MB" if megabytes else "size unknown"
+                print(f"downloading {name} ({size}). {terms or ''}".rstrip(), file=sys.stderr)
             reasons = []
             for url in urls:
                 reason = _try(url, final, sha256, progress)
