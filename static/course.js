@@ -11,3 +11,21 @@ document.addEventListener("DOMContentLoaded", () => {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   });
 });
+
+// A diagram is never shrunk until its letters cannot be read: from 80 % of its size on, its box scrolls.
+const SMALLEST = 0.8;
+const fitDiagram = (svg) => {
+  const natural = svg.viewBox?.baseVal?.width;
+  const box = svg.closest(".mermaid");
+  if (!natural || !box?.clientWidth) return;
+  const width = natural * Math.min(1, Math.max(SMALLEST, box.clientWidth / natural));
+  svg.style.setProperty("width", `${width}px`, "important");
+  svg.style.setProperty("max-width", "none", "important");
+  if (width > box.clientWidth + 1) box.tabIndex = 0;
+  else box.removeAttribute("tabindex");
+};
+const fitDiagrams = () => document.querySelectorAll(".mermaid > svg").forEach(fitDiagram);
+new MutationObserver((changes) => {
+  if (changes.some((c) => c.target.classList?.contains("mermaid"))) fitDiagrams();
+}).observe(document.documentElement, { childList: true, subtree: true });
+addEventListener("resize", fitDiagrams);
