@@ -17,11 +17,15 @@ QUANTITY = r"(accuracy|accurate|error rate|test loss|validation loss|training lo
 LINK = r"(is|was|of|reaches|reached|gets|got|gives|gave|at|to|about|around|rises|falls|=|≈|:)"
 TYPED = [
     re.compile(rf"(?i)\b{QUANTITY}\b[^.\n|]{{0,25}}\b{LINK}\s+\**(0\.\d{{2,4}}|\d{{1,2}}(\.\d+)?\s?%)"),
-    re.compile(r"(?i)\b(takes|took|lasts|lasted|in|after|faster by|slower by)\s+\**\d+(\.\d+)?\s?(seconds|minutes|s|min|ms)\b(?! (or|per))"),
+    re.compile(
+        r"(?i)\b(takes|took|lasts|lasted|in|after|faster by|slower by)\s+\**\d+(\.\d+)?\s?(seconds|minutes|s|min|ms)\b(?! (or|per))"
+    ),
     re.compile(r"(?i)\b\d+(\.\d+)?\s?(times|×|x) (faster|slower|better|worse)\b"),
 ]
 # Where a number is no result of ours: an exercise's or a thought experiment's assumption, or a prediction to be made.
-ALLOWED = re.compile(r"(?i)\b(suppose|imagine|assume|say|guess|predict|if|would|let|example|by chance|chance level|pretend|claims?|document 00\d)\b")
+ALLOWED = re.compile(
+    r"(?i)\b(suppose|imagine|assume|say|guess|predict|if|would|let|example|by chance|chance level|pretend|claims?|document 00\d)\b"
+)
 
 
 def read(path) -> dict:
@@ -34,7 +38,15 @@ def code_cells(notebook: dict) -> list[dict]:
 
 def typed_results(text: str) -> list[str]:
     """Sentences in which a measured number seems to be typed; code, formulas, glue and links are left out."""
-    for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"\{[a-z:]+\}`[^`]*`", r"`[^`]*`", r"\]\([^)]*\)", r"<[^>]+>"):
+    for pattern in (
+        r"```.*?```",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"\{[a-z:]+\}`[^`]*`",
+        r"`[^`]*`",
+        r"\]\([^)]*\)",
+        r"<[^>]+>",
+    ):
         text = re.sub(pattern, " ", text, flags=re.S)
     sentences = re.split(r"(?<=[.!?])\s+|\n{2,}|\n(?=[-|#>])", text)
     return [s.strip() for s in sentences if any(p.search(s) for p in TYPED) and not ALLOWED.search(s)]
@@ -63,11 +75,18 @@ class TestNotebook:
     def test_opens_with_one_title(self, path):
         cells = read(path)["cells"]
         assert cells[0]["cell_type"] == "markdown" and "".join(cells[0]["source"]).startswith("# ")
-        prose = re.sub(r"```.*?```", "", "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"), flags=re.S)
+        prose = re.sub(
+            r"```.*?```", "", "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"), flags=re.S
+        )
         assert len(re.findall(r"^# ", prose, re.M)) == 1
 
     def test_types_no_result(self, path):
-        found = [s for cell in read(path)["cells"] if cell["cell_type"] == "markdown" for s in typed_results("".join(cell["source"]))]
+        found = [
+            s
+            for cell in read(path)["cells"]
+            if cell["cell_type"] == "markdown"
+            for s in typed_results("".join(cell["source"]))
+        ]
         assert not found, "take these numbers by glue or from a code cell:\n" + "\n".join(found)
 
     def test_skips_nothing_in_tests(self, path):
@@ -84,8 +103,13 @@ class TestNotebook:
 
 @pytest.mark.parametrize(
     "text",
-    ["The accuracy is 0.83.", "It reaches a test accuracy of 83 %.", "One epoch takes 12 s.", "This is 9.7 times faster.",
-     "The validation loss falls to 0.41 at the end."],
+    [
+        "The accuracy is 0.83.",
+        "It reaches a test accuracy of 83 %.",
+        "One epoch takes 12 s.",
+        "This is 9.7 times faster.",
+        "The validation loss falls to 0.41 at the end.",
+    ],
 )
 def test_a_typed_result_is_noticed(text):
     assert typed_results(text)
@@ -93,8 +117,15 @@ def test_a_typed_result_is_noticed(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["The accuracy is {glue:text}`x/y/test_accuracy`.", "Suppose the accuracy is 0.83.", "Train with a learning rate of 0.01.",
-     "Document 000 claims an accuracy of 0.8250.", "With 100 labels a class.", "A dropout of 0.5 is used.", "Predict: is the accuracy above 50 %?"],
+    [
+        "The accuracy is {glue:text}`x/y/test_accuracy`.",
+        "Suppose the accuracy is 0.83.",
+        "Train with a learning rate of 0.01.",
+        "Document 000 claims an accuracy of 0.8250.",
+        "With 100 labels a class.",
+        "A dropout of 0.5 is used.",
+        "Predict: is the accuracy above 50 %?",
+    ],
 )
 def test_other_numbers_are_left_alone(text):
     assert not typed_results(text)
@@ -126,7 +157,10 @@ def test_only_a_complete_execution_is_kept():
     def notebook(*cells):
         from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-        made = [new_code_cell(source, execution_count=count, outputs=[new_output("error")] if bad else []) for source, count, bad in cells]
+        made = [
+            new_code_cell(source, execution_count=count, outputs=[new_output("error")] if bad else [])
+            for source, count, bad in cells
+        ]
         return new_notebook(cells=made)
 
     assert notebooks.finished(notebook(("1", 1, False), ("2", 2, False)))

@@ -133,7 +133,11 @@ def test_every_bibliography_is_listed_and_every_key_is_unique():
     listed = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["bibtex_bibfiles"]
     present = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "book").rglob("*.bib"))
     assert sorted(listed) == present, "run `make sync`"
-    keys = [k for name in listed for k in re.findall(r"^@\w+\{\s*([^,\s]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)]
+    keys = [
+        k
+        for name in listed
+        for k in re.findall(r"^@\w+\{\s*([^,\s]+)", (ROOT / name).read_text(encoding="utf-8"), re.M)
+    ]
     assert len(keys) == len(set(keys)), sorted({k for k in keys if keys.count(k) > 1})
 
 
@@ -187,7 +191,11 @@ def test_no_file_names_a_folder_of_one_machine():
     allowed = {"static/lib"}
     for path in tracked():
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix in {".npz", ".png", ".woff"} or any(name.startswith(a) for a in allowed) or path == Path(__file__).resolve():
+        if (
+            path.suffix in {".npz", ".png", ".woff"}
+            or any(name.startswith(a) for a in allowed)
+            or path == Path(__file__).resolve()
+        ):
             continue
         found = private.search(path.read_text(encoding="utf-8"))
         assert not found, f"{name}: {found.group()}"
@@ -204,7 +212,14 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def test_workflows_fit_the_schema():
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        *map(str, WORKFLOWS),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -19,10 +19,18 @@ SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.parts and p != SITE / "index.html")
 IDS = [p.relative_to(SITE).as_posix() for p in PAGES]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-MACOS = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+MACOS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 CUT_OFF = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-gpu", "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
 ]
 NOISE = re.compile(
     r"oneDNN|cudart|cuda_dnn|computation_placer|TF-TRT|WARNING:tensorflow|[EWI]0000 00:00|absl::|cpu_feature_guard|"
@@ -143,7 +151,9 @@ def test_diagrams_are_drawn(visit):
 
 
 def test_images_have_alternative_texts(visit):
-    images = visit.page.evaluate("() => [...document.querySelectorAll('article img')].map(i => [i.getAttribute('src'), i.getAttribute('alt') ?? ''])")
+    images = visit.page.evaluate(
+        "() => [...document.querySelectorAll('article img')].map(i => [i.getAttribute('src'), i.getAttribute('alt') ?? ''])"
+    )
     bare = [src for src, alt in images if len(alt.strip()) < 12 or re.search(r"_images|\.(png|svg)$", alt)]
     assert not bare
 
@@ -152,7 +162,9 @@ def test_has_language_title_and_one_heading(visit):
     assert visit.page.locator("html").get_attribute("lang") == "en"
     assert len(visit.page.title()) > 5
     assert visit.page.locator("h1").count() == 1
-    levels = visit.page.evaluate("() => [...document.querySelectorAll('article h1, article h2, article h3, article h4')].map(h => +h.tagName[1])")
+    levels = visit.page.evaluate(
+        "() => [...document.querySelectorAll('article h1, article h2, article h3, article h4')].map(h => +h.tagName[1])"
+    )
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)), levels
 
 

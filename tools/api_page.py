@@ -1,6 +1,6 @@
 """Write book/reference/api.md: one section a module of tl_helpers, in the order in which they build on each other.
 
-    python tools/api_page.py
+python tools/api_page.py
 """
 
 import ast
@@ -16,7 +16,20 @@ whatever would only distract is here. `import tl_helpers` loads no deep-learning
 
 Pixels are 0–255, RGB, shaped (N, height, width, 3). Labels are integers, shaped (N,). Accuracies are shares, 0–1.
 """
-ORDER = ["runtime", "datasets", "backbones", "models", "features", "recipes", "training", "evaluation", "results", "report", "bands", "plots"]
+ORDER = [
+    "runtime",
+    "datasets",
+    "backbones",
+    "models",
+    "features",
+    "recipes",
+    "training",
+    "evaluation",
+    "results",
+    "report",
+    "bands",
+    "plots",
+]
 
 
 def modules() -> list[str]:
@@ -38,7 +51,11 @@ def inner_classes() -> list[str]:
 
 
 def page() -> str:
-    parts = [HEAD, "| module | purpose |\n|---|---|\n" + "".join(f"| {{py:mod}}`~tl_helpers.{n}` | {summary(n)} |\n" for n in modules())]
+    parts = [
+        HEAD,
+        "| module | purpose |\n|---|---|\n"
+        + "".join(f"| {{py:mod}}`~tl_helpers.{n}` | {summary(n)} |\n" for n in modules()),
+    ]
     for name in modules():
         block = f".. automodule:: tl_helpers.{name}\n   :members:\n   :exclude-members: {', '.join(inner_classes())}\n"
         parts.append(f"## {name}\n\n```{{eval-rst}}\n{block}```\n")

@@ -52,7 +52,9 @@ def installer() -> list[str]:
 def install() -> None:
     """Create .venv and install the locked packages and this project into it."""
     if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
-        sys.exit(f"Python 3.11, 3.12 or 3.13 is needed. Received: {sys.version.split()[0]}. Try: make PYTHON=python3.12")
+        sys.exit(
+            f"Python 3.11, 3.12 or 3.13 is needed. Received: {sys.version.split()[0]}. Try: make PYTHON=python3.12"
+        )
     started = time.monotonic()
     print("Setting up .venv: the locked packages, about 2 GB (once; later calls use it as it is) ...", flush=True)
     STAMP.unlink(missing_ok=True)

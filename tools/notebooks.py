@@ -79,10 +79,22 @@ def run(paths: list[Path], scratch: Path | None = None) -> int:
     for path, copy in zip(paths, copies, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", f"--nbmake-timeout={CELL_TIMEOUT}", "-v", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbmake",
+        "--overwrite",
+        f"--nbmake-timeout={CELL_TIMEOUT}",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+    ]
     workers = ["-n", str(min(2, len(copies))), "--dist", "worksteal"]
     environment = dict(os.environ, TL_SCRATCH=str(scratch)) if scratch else None
-    return subprocess.run([*command, *workers, "--durations=5", *map(str, copies)], cwd=ROOT, env=environment).returncode
+    return subprocess.run(
+        [*command, *workers, "--durations=5", *map(str, copies)], cwd=ROOT, env=environment
+    ).returncode
 
 
 def keep(cache, paths: list[Path]) -> None:

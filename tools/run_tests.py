@@ -37,7 +37,9 @@ def main() -> int:
         steps = {
             "unit tests": lambda: command(*PYTEST, "-n", "2", "--ignore=tests/test_site.py", "tests"),
             "every notebook at quick scale": lambda: notebooks.refresh(everything=True, scratch=Path(folder)),
-            "results inside their bands": lambda: command(sys.executable, "-m", "tl_helpers", "check-bands", "--folder", folder),
+            "results inside their bands": lambda: command(
+                sys.executable, "-m", "tl_helpers", "check-bands", "--folder", folder
+            ),
             "strict site build": build_book.build,
             "the site in a browser": lambda: command(*PYTEST, "tests/test_site.py"),
         }

@@ -47,7 +47,9 @@ def first_cell(address: str) -> str:
 
 def files() -> list[Path]:
     """Text files of the checkout that git knows or would add."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     found = (ROOT / name for name in sorted(set(listed.stdout.splitlines())))
     return [p for p in found if p.suffix in TEXT and "lib" not in p.relative_to(ROOT).parts and p.is_file()]
 
