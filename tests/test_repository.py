@@ -80,7 +80,7 @@ def test_light_modules_name_no_framework_at_the_top(module):
 
 
 def test_import_loads_no_framework():
-    code = "import sys, tl_helpers; print(sorted({m.split('.')[0] for m in sys.modules} & %r))" % FRAMEWORKS
+    code = f"import sys, tl_helpers; print(sorted({{m.split('.')[0] for m in sys.modules}} & {FRAMEWORKS!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
