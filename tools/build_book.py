@@ -6,6 +6,7 @@ A failing cell, a warning or a broken reference ends with a status other than ze
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,9 @@ STRICT = ["-W", "-n", "--keep-going", "--all", "--quiet"]
 
 def build() -> int:
     """The pages, from executions already in the cache; returns Jupyter Book's exit status."""
+    shutil.rmtree(
+        notebooks.ROOT / "_build" / "html", ignore_errors=True
+    )  # no page of an earlier table of contents stays
     environment = dict(os.environ, PYTHONWARNINGS="ignore")
     command = [sys.executable, "-c", BOOK, "build", *STRICT, str(notebooks.ROOT)]
     return subprocess.run(command, cwd=notebooks.ROOT, env=environment).returncode
