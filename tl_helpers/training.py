@@ -69,7 +69,7 @@ def fit(
     watch = _Watch(state, batches, recipe, progress)
     if start < recipe.epochs and not state.stopped:
         model.fit(batches, epochs=recipe.epochs, initial_epoch=start, verbose=0, callbacks=[watch],
-                  validation_data=(data.val.images, data.val.labels), validation_batch_size=256)
+                  validation_data=(data.val.images, data.val.labels), validation_batch_size=256, shuffle=False)  # Batches has its own order
     state.finish()
     run.when_finished(state.forget)
     run.images_seen = len(data.train.labels) * len(run.history)

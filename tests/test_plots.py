@@ -1,0 +1,45 @@
+"""Tests of tl_helpers.plots: what is drawn is what was given."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from tl_helpers import plots
+
+
+@pytest.fixture(autouse=True)
+def close():
+    plots.style()
+    yield
+    plt.close("all")
+
+
+def test_curves_draw_each_arm_over_its_epochs():
+    histories = {"a": [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.4}], "b": [{"epoch": 1, "val_accuracy": 0.2}]}
+    ax = plots.curves(None, histories)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.1, 0.4])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_seeds_show_every_seed_and_the_mean():
+    ax = plots.seeds(None, {"a": [0.1, 0.3], "b": [0.5]})
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.1, 0.3])
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), [0.2, 0.2])
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+
+
+def test_lines_skip_points_without_values():
+    ax = plots.lines_with_spread(None, [1, 2, 3], {"a": np.array([[1.0, np.nan, 3.0], [2.0, np.nan, 5.0]])}, "x", "y")
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 3])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5, 4.0])
+
+
+def test_bars_confusion_and_grid():
+    assert plots.bars(None, {"a": 1.0, "b": 2.0}, "images/s").patches[1].get_width() == 2.0
+    ax = plots.confusion(None, np.array([[3, 1], [0, 2]]), ["cat", "dog"])
+    assert sorted(t.get_text() for t in ax.texts) == ["1", "2", "3"]
+    figure = plots.image_grid([np.zeros((4, 4, 3), np.uint8)] * 3, ["a", "b", "c"], columns=2)
+    assert len(figure.axes) == 4

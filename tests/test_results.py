@@ -1,0 +1,159 @@
+"""Tests of tl_helpers.results, report and bands."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tl_helpers import bands, report, results, runtime
+
+
+@pytest.fixture
+def scratch(monkeypatch, tmp_path):
+    monkeypatch.setenv("TL_SCRATCH", str(tmp_path))
+    monkeypatch.setenv("TL_SCALE", "quick")
+    monkeypatch.delenv("TL_RECORD", raising=False)
+    monkeypatch.setattr(results, "finished", [])
+    return tmp_path
+
+
+@pytest.fixture
+def package_records(monkeypatch, tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(runtime, "records_folder", lambda: folder)
+    return folder
+
+
+def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, **metrics):
+    record = {"scale": scale, "arm": arm, "pair": pair, "seed": seed, "experiment": experiment, "metrics": metrics,
+              "weights": weights, "data": None, "device": {"name": "cpu", "cores": 2}}
+    with open(folder / f"{experiment}.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def test_a_finished_run_is_one_complete_line(scratch):
+    run = results.Run("demo", arm="a", seed=3, recipe={"epochs": 1})
+    run.finish({"test_accuracy": 0.5, "test_accuracy_ci95": [0.4, 0.6]})
+    (line,) = (scratch / "demo.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["metrics"] == {"test_accuracy": 0.5, "test_accuracy_ci95": [0.4, 0.6]}
+    assert (record["seed"], record["scale"], record["schema"]) == (3, "quick", 1)
+    assert {"device", "versions", "commit", "dirty", "started", "seconds", "split", "backbone"} <= set(record)
+
+
+def test_a_run_finishes_once_and_only_with_finite_numbers(scratch):
+    run = results.Run("demo", arm="a", seed=0)
+    with pytest.raises(ValueError, match="finite"):
+        run.finish({"loss": float("nan")})
+    assert not (scratch / "demo.jsonl").exists()
+    run.finish({"loss": 1.0})
+    with pytest.raises(RuntimeError, match="finished already"):
+        run.finish({"loss": 1.0})
+
+
+def test_names_that_are_no_file_names_are_refused():
+    with pytest.raises(ValueError, match="experiment must be made of"):
+        results.Run("../escape", arm="a", seed=0)
+
+
+def test_recording_goes_to_the_package_only_when_asked(scratch, package_records, monkeypatch):
+    results.Run("demo", arm="a", seed=0).finish({"x": 1})
+    assert not (package_records / "demo.jsonl").exists()
+    monkeypatch.setenv("TL_RECORD", "1")
+    results.Run("demo", arm="a", seed=0).finish({"x": 1})
+    assert (package_records / "demo.jsonl").exists()
+
+
+def test_the_newest_of_each_arm_and_seed_counts(tmp_path):
+    put(tmp_path, seed=0, test_accuracy=0.1)
+    put(tmp_path, seed=1, test_accuracy=0.2)
+    put(tmp_path, seed=0, test_accuracy=0.3)
+    put(tmp_path, seed=0, scale="quick", test_accuracy=0.9)
+    assert [r["metrics"]["test_accuracy"] for r in results.load("demo", scale="full", folder=tmp_path)] == [0.3, 0.2]
+    assert len(results.load("demo", folder=tmp_path)) == 3
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    put(tmp_path, x=1)
+    with open(tmp_path / "demo.jsonl", "a") as file:
+        file.write('{"scale": "full"\n')
+    with pytest.raises(ValueError, match="demo.jsonl line 2"):
+        results.load("demo", folder=tmp_path)
+
+
+def test_many_writers_never_mix_lines(scratch):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: results.Run("demo", arm="a", seed=i).finish({"x": i}), range(40)))
+    assert sorted(r["seed"] for r in results.load("demo", folder=scratch)) == list(range(40))
+
+
+def test_tables_and_glue_prefer_full_and_say_otherwise(package_records):
+    put(package_records, scale="laptop", test_accuracy=0.5)
+    assert report.glue("demo") == {"demo/a/test_accuracy": "0.500 (1 seed), recorded at laptop scale"}
+    for seed, value in enumerate((0.6, 0.62, 0.64)):
+        put(package_records, seed=seed, test_accuracy=value)
+    assert report.glue("demo") == {"demo/a/test_accuracy": "0.620 ± 0.020 (3 seeds)"}
+    shown = report.table("demo")
+    assert "recorded (full)" in repr(shown) and "0.620 ± 0.020 (3 seeds)" in repr(shown)
+    assert '<th scope="row">a</th>' in shown._repr_html_()
+
+
+def test_an_experiment_without_records_says_so(package_records, scratch):
+    assert "Not recorded yet" in repr(report.table("nothing"))
+    assert report.arms("nothing") == {}
+
+
+def test_pairs_are_kept_apart(package_records):
+    put(package_records, pair="10", test_accuracy=0.1)
+    put(package_records, pair="100", test_accuracy=0.2)
+    assert set(report.glue("demo")) == {"demo/10/a/test_accuracy", "demo/100/a/test_accuracy"}
+    assert report.arms("demo", pair="100") == {"a": [0.2]}
+
+
+def test_claims_are_looked_up_by_key():
+    assert report.claim("vgg16-cifar10-accuracy") == "0.8250"
+    with pytest.raises(KeyError, match="no claim 'nope'. There are: vgg16"):
+        report.claim("nope")
+
+
+def test_bands_follow_the_rules(package_records):
+    for seed, value in enumerate((0.50, 0.56, 0.62)):
+        put(package_records, seed=seed, test_accuracy=value, seconds=5.0)
+    put(package_records, scale="quick", test_accuracy=0.4)
+    rows = {(b["scale"], b["metric"]): b for b in bands.propose("demo")}
+    assert rows["full", "test_accuracy"]["half_width"] == pytest.approx(0.18)
+    assert rows["quick", "test_accuracy"]["half_width"] == pytest.approx(0.10)
+    assert ("full", "seconds") not in rows
+
+
+def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
+    put(package_records, test_accuracy=0.60)
+    assert bands.check() and "no band" in bands.check()[0]
+    bands.write(["demo"])
+    assert bands.check() == []
+    other = tmp_path / "run"
+    other.mkdir()
+    put(other, test_accuracy=0.63)
+    (problem,) = bands.check(other)
+    assert "0.63 is outside 0.6 ± 0.02" in problem
+
+
+def test_records_of_older_weights_are_found(package_records):
+    put(package_records, weights={"name": "tiny-imagenet", "sha256": "0" * 64}, test_accuracy=0.6)
+    assert "older weights" in bands.check_weights()[0]
+
+
+def test_the_packages_own_records_lie_in_their_bands():
+    assert bands.check() == []
+
+
+def test_no_shown_record_was_made_with_older_weights():
+    assert bands.check_weights() == []
+
+
+def test_shipped_full_records_say_what_they_need():
+    for experiment in results.experiments():
+        for record in results.load(experiment):
+            assert record["schema"] == 1 and record["metrics"], experiment
+            assert record["data"] is None or {"name", "copy", "sha256"} <= set(record["data"]), experiment

@@ -1,0 +1,57 @@
+"""Tests of tl_helpers.runtime."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tl_helpers import runtime
+
+CHOICES = {"quick": {"epochs": 1, "minutes": 0.2}, "laptop": {"epochs": 5, "minutes": 8}, "full": {"epochs": 10, "minutes": 120}}
+
+
+@pytest.mark.parametrize("given, expected", [("", "quick"), ("laptop", "laptop"), (" FULL ", "full")])
+def test_scale_reads_the_environment(monkeypatch, given, expected):
+    monkeypatch.setenv("TL_SCALE", given)
+    assert runtime.scale() == expected
+
+
+def test_unknown_scale_names_the_choices(monkeypatch):
+    monkeypatch.setenv("TL_SCALE", "huge")
+    with pytest.raises(ValueError, match="quick, laptop, full.*Received: 'huge'"):
+        runtime.scale()
+
+
+def test_settings_choose_and_show_all_three(monkeypatch, capsys):
+    monkeypatch.setenv("TL_SCALE", "laptop")
+    chosen = runtime.settings(**CHOICES)
+    shown = capsys.readouterr().out
+    assert (chosen.scale, chosen.epochs) == ("laptop", 5)
+    assert "[laptop]" in shown and "quick" in shown and "12 s" in shown and "2.0 h" in shown
+
+
+def test_settings_must_name_the_same_things():
+    with pytest.raises(ValueError, match="same settings.*full"):
+        runtime.settings(**{**CHOICES, "full": {"minutes": 1}})
+
+
+def test_data_folder_must_exist(monkeypatch, tmp_path):
+    monkeypatch.setenv("TL_DATA", str(tmp_path))
+    assert runtime.data_folder() == tmp_path
+    monkeypatch.setenv("TL_DATA", str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError, match="TL_DATA must name an existing folder"):
+        runtime.data_folder()
+
+
+def test_package_imports_no_framework():
+    code = (
+        "import sys, tl_helpers, tl_helpers.runtime, tl_helpers.results, tl_helpers.report, tl_helpers.recipes; "
+        "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_device_and_versions_are_told():
+    assert runtime.device()["cores"] >= 1
+    assert runtime.versions()["python"].startswith("3.")
