@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import api_page
+import environment
 import notebooks
 import pytest
 import sync
@@ -231,6 +232,19 @@ def test_every_step_of_a_workflow_fails_when_a_command_fails(path):
     for name, job in workflow["jobs"].items():
         assert "timeout-minutes" in job, name
         assert not any(step.get("continue-on-error") or "shell" in step for step in job["steps"]), name
+
+
+def test_an_environment_is_ready_only_with_its_own_stamp(monkeypatch, tmp_path):
+    for name in ("requirements.txt", "pyproject.toml"):
+        (tmp_path / name).write_text("one")
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(environment, "python", lambda: Path(sys.executable))
+    assert not environment.ready(), "interrupted before the stamp"
+    environment.STAMP.write_text(environment.fingerprint())
+    assert environment.ready()
+    (tmp_path / "requirements.txt").write_text("two")
+    assert not environment.ready(), "the lock changed"
 
 
 def test_help_lists_every_target():

@@ -1,7 +1,7 @@
 """Set up the project's own environment in .venv, or say at once that it is ready.
 
-Standard library only: any Python 3.11-3.13 can run it. The stamp is written last, so an interrupted set-up is taken up
-again; it carries a hash of the lock and of pyproject.toml, so that a change of either installs anew.
+Standard library only: any Python 3.11-3.13 can run it. The stamp is written last, so an interrupted set-up is not taken
+for a finished one; it carries a hash of the lock and of pyproject.toml, so that a change of either installs again.
 
     python tools/environment.py          set up
     python tools/environment.py --lock   rewrite requirements.txt with the newest versions that go together
@@ -57,8 +57,8 @@ def install() -> None:
         )
     started = time.monotonic()
     print("Setting up .venv: the locked packages, about 2 GB (once; later calls use it as it is) ...", flush=True)
+    clear = [] if STAMP.exists() and python().exists() else ["--clear"]  # an interrupted set-up begins afresh
     STAMP.unlink(missing_ok=True)
-    clear = [] if python().exists() else ["--clear"]
     subprocess.run([sys.executable, "-m", "venv", *clear, FOLDER], check=True)
     command = installer()
     locked = [*command, "-r", str(ROOT / "requirements.txt")]
