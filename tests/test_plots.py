@@ -18,7 +18,10 @@ def close():
 
 
 def test_curves_draw_each_arm_over_its_epochs():
-    histories = {"a": [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.4}], "b": [{"epoch": 1, "val_accuracy": 0.2}]}
+    histories = {
+        "a": [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.4}],
+        "b": [{"epoch": 1, "val_accuracy": 0.2}],
+    }
     ax = plots.curves(None, histories)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.1, 0.4])
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]

@@ -26,8 +26,17 @@ def package_records(monkeypatch, tmp_path):
 
 
 def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, **metrics):
-    record = {"scale": scale, "arm": arm, "pair": pair, "seed": seed, "experiment": experiment, "metrics": metrics,
-              "weights": weights, "data": None, "device": {"name": "cpu", "cores": 2}}
+    record = {
+        "scale": scale,
+        "arm": arm,
+        "pair": pair,
+        "seed": seed,
+        "experiment": experiment,
+        "metrics": metrics,
+        "weights": weights,
+        "data": None,
+        "device": {"name": "cpu", "cores": 2},
+    }
     with open(folder / f"{experiment}.jsonl", "a") as file:
         file.write(json.dumps(record) + "\n")
 

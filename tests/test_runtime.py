@@ -7,7 +7,11 @@ import pytest
 
 from tl_helpers import runtime
 
-CHOICES = {"quick": {"epochs": 1, "minutes": 0.2}, "laptop": {"epochs": 5, "minutes": 8}, "full": {"epochs": 10, "minutes": 120}}
+CHOICES = {
+    "quick": {"epochs": 1, "minutes": 0.2},
+    "laptop": {"epochs": 5, "minutes": 8},
+    "full": {"epochs": 10, "minutes": 120},
+}
 
 
 @pytest.mark.parametrize("given, expected", [("", "quick"), ("laptop", "laptop"), (" FULL ", "full")])

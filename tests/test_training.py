@@ -25,7 +25,11 @@ class Digits:
     def __init__(self):
         x, y = load_digits(return_X_y=True)
         x = x.reshape(-1, 8, 8, 1).astype("float32")
-        self.train, self.val, self.test = Part(x[:300], y[:300]), Part(x[300:400], y[300:400]), Part(x[400:600], y[400:600])
+        self.train, self.val, self.test = (
+            Part(x[:300], y[:300]),
+            Part(x[300:400], y[300:400]),
+            Part(x[400:600], y[400:600]),
+        )
 
     def identity(self):
         return {"name": "digits", "copy": "embedded", "sha256": "0" * 64}
@@ -47,13 +51,28 @@ def folders(monkeypatch, tmp_path):
 
 def build(seed=0, dropout=0.3):
     runtime.set_seed(seed)
-    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(32, activation="relu"),
-              keras.layers.BatchNormalization(momentum=0.9), keras.layers.Dropout(dropout), keras.layers.Dense(10)]
+    layers = [
+        keras.Input((8, 8, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(32, activation="relu"),
+        keras.layers.BatchNormalization(momentum=0.9),
+        keras.layers.Dropout(dropout),
+        keras.layers.Dense(10),
+    ]
     return keras.Sequential(layers)
 
 
-RECIPE = Recipe(epochs=4, batch_size=32, optimizer="adamw", learning_rate=3e-3, schedule="cosine", warmup=0.1,
-                weight_decay=0.01, crop_padding=1, flip=True)
+RECIPE = Recipe(
+    epochs=4,
+    batch_size=32,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    schedule="cosine",
+    warmup=0.1,
+    weight_decay=0.01,
+    crop_padding=1,
+    flip=True,
+)
 
 
 def fit(model, data, recipe=RECIPE, **more):
@@ -138,7 +157,9 @@ def test_divergence_is_said_not_recorded(data, tmp_path):
 
 def test_early_stopping_and_best_weights(data):
     model = build()
-    recipe = replace(RECIPE, epochs=30, learning_rate=0.3, schedule="constant", warmup=0.0, patience=2, monitor_best=True)
+    recipe = replace(
+        RECIPE, epochs=30, learning_rate=0.3, schedule="constant", warmup=0.0, patience=2, monitor_best=True
+    )
     run = fit(model, data, recipe)
     assert len(run.history) < 30
     best = min(row["val_loss"] for row in run.history)

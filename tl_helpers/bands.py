@@ -32,8 +32,16 @@ def propose(experiment: str) -> list[dict]:
         for metric in dict.fromkeys(name for r in records for name in r["metrics"] if _banded(name)):
             for (pair, arm), numbers in report.values(records, metric).items():
                 mean = float(np.mean(numbers))
-                rows.append({"scale": scale, "pair": pair, "arm": arm, "metric": metric, "expected": round(mean, 6),
-                             "half_width": round(_half_width(numbers, metric, scale), 6)})
+                rows.append(
+                    {
+                        "scale": scale,
+                        "pair": pair,
+                        "arm": arm,
+                        "metric": metric,
+                        "expected": round(mean, 6),
+                        "half_width": round(_half_width(numbers, metric, scale), 6),
+                    }
+                )
     return rows
 
 
@@ -42,10 +50,15 @@ def write(experiments: list[str]) -> None:
     path = runtime.records_folder() / FILE
     kept = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
     kept |= {experiment: propose(experiment) for experiment in experiments}
-    lines = ["# Where each recorded number is expected to lie: expected ± half_width. `python -m tl_helpers bands` writes them.\n"]
+    lines = [
+        "# Where each recorded number is expected to lie: expected ± half_width. `python -m tl_helpers bands` writes them.\n"
+    ]
     for experiment in sorted(kept):
         lines.append(f"{experiment}:\n")
-        lines += ["  - " + yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000) for row in kept[experiment]]
+        lines += [
+            "  - " + yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000)
+            for row in kept[experiment]
+        ]
     path.write_text("".join(lines), encoding="utf-8")
 
 
@@ -68,14 +81,19 @@ def check(folder: Path | None = None) -> list[str]:
 
 def check_weights() -> list[str]:
     """Records whose embedded weights are no longer the shipped ones: they must be made again."""
-    shipped = {line.split()[1]: line.split()[0] for line in (runtime.PACKAGE / "weights" / "SHA256SUMS").read_text().splitlines()}
+    shipped = {
+        line.split()[1]: line.split()[0]
+        for line in (runtime.PACKAGE / "weights" / "SHA256SUMS").read_text().splitlines()
+    }
     problems = []
     for experiment in results.experiments():
         for record in results.load(experiment):
             weights = record["weights"]
             if weights and weights["name"] == "tiny-imagenet" and weights["sha256"] not in shipped.values():
-                problems.append(f"{experiment} / {record['arm']} / seed {record['seed']} ({record['scale']}): made with older weights; "
-                                "record it again")
+                problems.append(
+                    f"{experiment} / {record['arm']} / seed {record['seed']} ({record['scale']}): made with older weights; "
+                    "record it again"
+                )
     return problems
 
 

@@ -77,9 +77,13 @@ def test(run: results.Run, model, data, extra: dict | None = None) -> dict:
         ValueError: the data has no test split.
     """
     if run.tested:
-        raise RuntimeError(f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run")
+        raise RuntimeError(
+            f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run"
+        )
     if data.test is None:
-        raise ValueError(f"{data.name} has no test split. Use a data set with one, or results.Run.finish with validation metrics")
+        raise ValueError(
+            f"{data.name} has no test split. Use a data set with one, or results.Run.finish with validation metrics"
+        )
     found = validation_metrics(model, data)
     run.tested = True
     outputs = logits(model, data.test.images)

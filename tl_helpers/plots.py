@@ -80,7 +80,9 @@ def seeds(ax, values: Mapping[str, Sequence[float]], label: str = "test accuracy
     return ax
 
 
-def lines_with_spread(ax, x: Sequence[float], values: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log_x: bool = False):
+def lines_with_spread(
+    ax, x: Sequence[float], values: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log_x: bool = False
+):
     """Mean over seeds against x, with a band from the lowest to the highest seed.
 
     Args:
@@ -99,7 +101,15 @@ def lines_with_spread(ax, x: Sequence[float], values: Mapping[str, np.ndarray], 
         at, table = np.asarray(x, float)[seen], table[:, seen]
         colour = COLOURS[i % 7]
         ax.fill_between(at, np.nanmin(table, 0), np.nanmax(table, 0), color=colour, alpha=0.18, linewidth=0)
-        ax.plot(at, np.nanmean(table, 0), color=colour, linestyle=LINES[i % 7], marker=MARKERS[i % 7], markersize=5, label=arm)
+        ax.plot(
+            at,
+            np.nanmean(table, 0),
+            color=colour,
+            linestyle=LINES[i % 7],
+            marker=MARKERS[i % 7],
+            markersize=5,
+            label=arm,
+        )
     if log_x:
         ax.set_xscale("log")
     ax.set_xticks(list(x), [f"{v:g}" for v in x])
@@ -137,7 +147,15 @@ def confusion(ax, matrix: np.ndarray, names: Sequence[str]):
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(*matrix.shape):
         if matrix[i, j]:
-            ax.text(j, i, f"{matrix[i, j]:d}", ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.5 else "black")
+            ax.text(
+                j,
+                i,
+                f"{matrix[i, j]:d}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if share[i, j] > 0.5 else "black",
+            )
     ax.set_xticks(range(len(names)), names, rotation=60, ha="right")
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="predicted class", ylabel="true class")

@@ -74,14 +74,42 @@ def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
 HEAD = Recipe(epochs=10, batch_size=64, optimizer="adam", learning_rate=1e-3)
 """A new head on kept features."""
 
-FINE_TUNING = Recipe(epochs=10, batch_size=64, optimizer="adamw", learning_rate=1e-4, schedule="cosine", warmup=0.1,
-                     weight_decay=1e-2, flip=True, crop_padding=4)
+FINE_TUNING = Recipe(
+    epochs=10,
+    batch_size=64,
+    optimizer="adamw",
+    learning_rate=1e-4,
+    schedule="cosine",
+    warmup=0.1,
+    weight_decay=1e-2,
+    flip=True,
+    crop_padding=4,
+)
 """All or part of a pretrained backbone, with its head."""
 
-FROM_SCRATCH = Recipe(epochs=30, batch_size=64, optimizer="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
-                      weight_decay=5e-2, flip=True, crop_padding=4)
+FROM_SCRATCH = Recipe(
+    epochs=30,
+    batch_size=64,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    schedule="cosine",
+    warmup=0.1,
+    weight_decay=5e-2,
+    flip=True,
+    crop_padding=4,
+)
 """A network from random weights."""
 
-SOURCE = Recipe(epochs=16, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="cosine", warmup=0.1,
-                weight_decay=5e-3, label_smoothing=0.1, flip=True, crop_padding=4)
+SOURCE = Recipe(
+    epochs=16,
+    batch_size=128,
+    optimizer="sgd",
+    learning_rate=0.1,
+    schedule="cosine",
+    warmup=0.1,
+    weight_decay=5e-3,
+    label_smoothing=0.1,
+    flip=True,
+    crop_padding=4,
+)
 """The source model on Tiny ImageNet: a decoupled decay of 5e-3 acts like an L2 term of 5e-4 under momentum 0.9."""

@@ -40,7 +40,9 @@ def values(records: Sequence[dict], metric: str) -> dict[tuple[str | None, str],
     return {key: found[key] for key in order if key in found}
 
 
-def arms(experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False) -> dict[str, list[float]]:
+def arms(
+    experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False
+) -> dict[str, list[float]]:
     """Arm to one number a seed, for plots: from the records, or with ``fresh`` from this run."""
     records = this_run(experiment) if fresh else recorded(experiment)[1]
     return {arm: numbers for (p, arm), numbers in values(records, metric).items() if pair is None or p == pair}
@@ -84,7 +86,9 @@ class Table:
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in self.header)
         body = "".join(
-            f'<tr><th scope="row">{html.escape(row[0])}</th>' + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:]) + "</tr>"
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:])
+            + "</tr>"
             for row in self.rows
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""

@@ -75,13 +75,25 @@ class Run:
         seconds = self.elapsed()
         metrics = {name: _plain(name, value) for name, value in metrics.items()}
         self.record = {
-            "schema": SCHEMA, "experiment": self.experiment, "arm": self.arm, "pair": self.pair,
-            "scale": runtime.scale(), "seed": self.seed, "recipe": self.recipe, "backbone": self.backbone,
-            "weights": self.weights, "data": self.data, "split": self.split, "metrics": metrics,
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "arm": self.arm,
+            "pair": self.pair,
+            "scale": runtime.scale(),
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "data": self.data,
+            "split": self.split,
+            "metrics": metrics,
             "seconds": round(seconds, 3),
             "images_per_second": round(self.images_seen / seconds, 1) if self.images_seen and seconds else None,
-            "peak_memory_mb": _rounded(runtime.peak_memory_mb()), "device": runtime.device(),
-            "versions": runtime.versions(), **_commit(), "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "peak_memory_mb": _rounded(runtime.peak_memory_mb()),
+            "device": runtime.device(),
+            "versions": runtime.versions(),
+            **_commit(),
+            "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         append(self.record)
         finished.append(self.record)
@@ -125,7 +137,9 @@ def load(experiment: str, *, scale: str | None = None, folder: Path | None = Non
             record = json.loads(line)
             key = (record["scale"], record["arm"], record["pair"], record["seed"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path.name} line {number} is not a run record ({error}). Remove or repair that line") from error
+            raise ValueError(
+                f"{path.name} line {number} is not a run record ({error}). Remove or repair that line"
+            ) from error
         if scale in (None, record["scale"]):
             newest[key] = record
     return list(newest.values())
@@ -161,7 +175,9 @@ def _commit() -> dict:
     """Commit and dirtiness of the checkout the package runs from; records themselves do not count."""
 
     def git(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(runtime.PACKAGE), *args], capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(runtime.PACKAGE), *args], capture_output=True, text=True, timeout=20, check=True
+        )
         return done.stdout.strip()
 
     try:

@@ -35,7 +35,9 @@ def scale() -> str:
     """
     name = os.environ.get("TL_SCALE", "").strip().lower() or "quick"
     if name not in SCALES:
-        raise ValueError(f"TL_SCALE must be one of {', '.join(SCALES)}. Received: {name!r}. Set it anew, e.g. TL_SCALE=quick")
+        raise ValueError(
+            f"TL_SCALE must be one of {', '.join(SCALES)}. Received: {name!r}. Set it anew, e.g. TL_SCALE=quick"
+        )
     return name
 
 
@@ -60,8 +62,12 @@ def settings(*, quick: dict, laptop: dict, full: dict) -> SimpleNamespace:
     chosen = scale()
     print(_side_by_side(choices, chosen))
     seen = versions()
-    print(f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 CPU cores; here: {device()['name']}.")
-    print(f"Python {seen['python']}, Keras {seen['keras']} on {seen['backend']}. Change the scale with TL_SCALE and restart.")
+    print(
+        f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 CPU cores; here: {device()['name']}."
+    )
+    print(
+        f"Python {seen['python']}, Keras {seen['keras']} on {seen['backend']}. Change the scale with TL_SCALE and restart."
+    )
     return SimpleNamespace(scale=chosen, **choices[chosen])
 
 
@@ -79,7 +85,9 @@ def _side_by_side(choices: dict[str, dict], chosen: str) -> str:
         shown = [_duration(c) for c in cells] if key == "minutes" else [str(c) for c in cells]
         rows.append(["time" if key == "minutes" else key, *shown])
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def set_seed(seed: int) -> None:
@@ -93,7 +101,9 @@ def versions() -> dict[str, str]:
     """Versions of Python, Keras, its backend and NumPy, without importing any of them."""
     backend = os.environ.get("KERAS_BACKEND", "").strip() or "tensorflow"
     found = {"python": platform.python_version(), "keras": _version("keras")}
-    number = _version(backend) if backend != "tensorflow" else _version("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+    number = (
+        _version(backend) if backend != "tensorflow" else _version("tensorflow", "tensorflow-cpu", "tensorflow-macos")
+    )
     return {**found, "backend": f"{backend} {number}", "numpy": _version("numpy")}
 
 
@@ -142,7 +152,11 @@ def _gpu_name() -> str | None:
         return None
     try:
         answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=True
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
         return answer.stdout.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):

@@ -13,7 +13,7 @@ from keras import ops
 from tqdm import tqdm
 
 from tl_helpers import results, runtime
-from tl_helpers.recipes import Recipe, learning_rate_at
+from tl_helpers.recipes import Recipe
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -57,8 +57,15 @@ def fit(
     """
     _check_labels(data, recipe)
     run = results.Run(
-        experiment=experiment, arm=arm, seed=seed, pair=pair, recipe={**recipe.as_dict(), **(extra or {})},
-        backbone=backbone, weights=weights, data=data.identity(), split=data.sizes(),
+        experiment=experiment,
+        arm=arm,
+        seed=seed,
+        pair=pair,
+        recipe={**recipe.as_dict(), **(extra or {})},
+        backbone=backbone,
+        weights=weights,
+        data=data.identity(),
+        split=data.sizes(),
     )
     batches = Batches(data.train, recipe, seed)
     compile_model(model, recipe, steps=len(batches) * recipe.epochs)
@@ -68,8 +75,16 @@ def fit(
         print(f"resuming {experiment} / {arm} / seed {seed} after epoch {start} of {recipe.epochs}")
     watch = _Watch(state, batches, recipe, progress)
     if start < recipe.epochs and not state.stopped:
-        model.fit(batches, epochs=recipe.epochs, initial_epoch=start, verbose=0, callbacks=[watch],
-                  validation_data=(data.val.images, data.val.labels), validation_batch_size=256, shuffle=False)  # Batches has its own order
+        model.fit(
+            batches,
+            epochs=recipe.epochs,
+            initial_epoch=start,
+            verbose=0,
+            callbacks=[watch],
+            validation_data=(data.val.images, data.val.labels),
+            validation_batch_size=256,
+            shuffle=False,
+        )  # Batches has its own order
     state.finish()
     run.when_finished(state.forget)
     run.images_seen = len(data.train.labels) * len(run.history)
@@ -194,8 +209,10 @@ def _check_labels(data, recipe: Recipe) -> None:
 
 
 def _default_checkpoint(run: results.Run) -> Path:
-    told = json.dumps([run.experiment, run.arm, run.pair, run.seed, run.recipe, run.weights, run.data, run.split,
-                       runtime.scale()], sort_keys=True)
+    told = json.dumps(
+        [run.experiment, run.arm, run.pair, run.seed, run.recipe, run.weights, run.data, run.split, runtime.scale()],
+        sort_keys=True,
+    )
     name = hashlib.sha256(told.encode()).hexdigest()[:20]
     return runtime.cache_folder() / "checkpoints" / f"{name}.npz"
 
@@ -219,8 +236,13 @@ class _State:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"v{i}": np.asarray(ops.convert_to_numpy(v)) for i, v in enumerate(self.variables())}
         arrays |= {f"b{i}": w for i, w in enumerate(self.best or [])}
-        note = {"history": self.run.history, "best_loss": self.best_loss, "waited": self.waited,
-                "stopped": self.stopped, "seconds": self.run.elapsed()}
+        note = {
+            "history": self.run.history,
+            "best_loss": self.best_loss,
+            "waited": self.waited,
+            "stopped": self.stopped,
+            "seconds": self.run.elapsed(),
+        }
         arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
             try:
@@ -270,8 +292,15 @@ class _Watch(keras.callbacks.Callback):
         super().__init__()
         self.state, self.batches, self.recipe = state, batches, recipe
         run = state.run
-        self.bar = tqdm(total=len(batches) * recipe.epochs, initial=len(batches) * len(run.history), unit="batch",
-                        desc=f"{run.arm} seed {run.seed}", disable=not progress, mininterval=0.5, leave=False)
+        self.bar = tqdm(
+            total=len(batches) * recipe.epochs,
+            initial=len(batches) * len(run.history),
+            unit="batch",
+            desc=f"{run.arm} seed {run.seed}",
+            disable=not progress,
+            mininterval=0.5,
+            leave=False,
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.start_epoch(epoch)
