@@ -56,7 +56,7 @@ reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its
 	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)"; $(DONE)
 
 bench: setup  ## time kept features against a forward pass and the documents' program
-	@$(START) $(PY) -m tl_helpers bench; $(DONE)
+	@$(START) $(PY) tools/bench.py; $(DONE)
 
 lint: setup  ## check style and that notebooks are stripped
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) tools/sync.py --check

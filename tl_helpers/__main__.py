@@ -50,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     bands.add_argument(
         "experiments", nargs="*", metavar="EXPERIMENT", help="only these (default: all that have records)"
     )
-    command("check-bands", _check_bands, "fail when a record lies outside its band or was made with older weights")
+    check = command(
+        "check-bands", _check_bands, "fail when a record lies outside its band or was made with older weights"
+    )
+    check.add_argument(
+        "--folder", type=Path, help="check the runs noted in this folder (default: the package's records)"
+    )
     return parser
 
 
@@ -147,10 +152,11 @@ def _bands(chosen: argparse.Namespace) -> int:
 def _check_bands(chosen: argparse.Namespace) -> int:
     from tl_helpers import bands
 
-    problems = [*bands.check(), *bands.check_weights()]
+    found = results.experiments(chosen.folder)
+    problems = [*bands.check(chosen.folder), *([] if chosen.folder else bands.check_weights())]
     for problem in problems:
         print(problem)
-    print(f"{len(problems)} problems in the records of {len(results.experiments())} experiments")
+    print(f"{len(problems)} problems in the records of {len(found)} experiments")
     return 1 if problems else 0
 
 
