@@ -47,7 +47,8 @@ def extract(
         backbones.check_pixels(split.images)
     wanted = [None] if layers is None else list(dict.fromkeys(layers))
     model_key = _model_key(backbone)
-    paths = {(name, layer): _path(split.images, model_key, layer) for name, split in splits.items() for layer in wanted}
+    digests = {name: _digest(split.images) for name, split in splits.items()}
+    paths = {(name, layer): _path(digests[name], model_key, layer) for name in splits for layer in wanted}
     kept = {of: _read(path, len(splits[of[0]].labels)) for of, path in paths.items()}
     todo = [name for name in splits if any(kept[name, layer] is None for layer in wanted)]
     if todo:
@@ -127,11 +128,16 @@ def _model_key(model: keras.Model) -> str:
     return hashlib.sha256((text + backbones.weights_hash(model)).encode()).hexdigest()
 
 
-def _path(images: np.ndarray, model_key: str, layer: str | None) -> Path:
+def _digest(images: np.ndarray) -> str:
     images = np.ascontiguousarray(images)
-    total = hashlib.sha256(f"{model_key} {layer} {images.shape} {images.dtype}".encode())
+    total = hashlib.sha256(f"{images.shape} {images.dtype}".encode())
     total.update(images.data)
-    return runtime.cache_folder() / "features" / f"{total.hexdigest()[:40]}.npz"
+    return total.hexdigest()
+
+
+def _path(images_digest: str, model_key: str, layer: str | None) -> Path:
+    name = hashlib.sha256(f"{images_digest} {model_key} {layer}".encode()).hexdigest()[:40]
+    return runtime.cache_folder() / "features" / f"{name}.npz"
 
 
 def _read(path: Path, count: int) -> np.ndarray | None:

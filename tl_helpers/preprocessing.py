@@ -49,12 +49,13 @@ class Preprocessing(keras.layers.Layer):
 
 def _apply(step: str, x):
     if step == "caffe":
-        return ops.flip(x, axis=-1) - np.array([103.939, 116.779, 123.68], np.float32)
+        return ops.subtract(ops.flip(x, axis=-1), np.array([103.939, 116.779, 123.68], np.float32))
     if step == "tf":
         return x / 127.5 - 1.0
     x = x / 255.0
     if step == "torch":
-        return (x - np.array([0.485, 0.456, 0.406], np.float32)) / np.array([0.229, 0.224, 0.225], np.float32)
+        x = ops.subtract(x, np.array([0.485, 0.456, 0.406], np.float32))
+        return ops.divide(x, np.array([0.229, 0.224, 0.225], np.float32))
     return x
 
 
