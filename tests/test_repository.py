@@ -25,7 +25,7 @@ LAYERS = [
     {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing"},
     {"datasets", "weight_files", "report"},
     {"bands", "backbones", "source_model"},
-    {"models", "features"},
+    {"models", "features", "batches", "checkpoints"},
     {"training"},
     {"evaluation", "pictures"},
     {"bench", "__main__"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tl_helpers import evaluation, recipes, results, runtime, training
+from tl_helpers import checkpoints, evaluation, recipes, results, runtime, training
 from tl_helpers.recipes import Recipe
 
 
@@ -110,7 +110,7 @@ def test_fit_never_touches_the_test_set(data):
 def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch):
     whole = build()
     expected = fit(whole, data)
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
 
     class Interrupted(Exception):
         pass

@@ -1,9 +1,5 @@
 """``fit``: train a model by a recipe, with progress, checkpoints and resume; opens a ``Run``."""
 
-import hashlib
-import json
-import os
-import tempfile
 import time
 from pathlib import Path
 
@@ -12,10 +8,11 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from tl_helpers import results, runtime
+from tl_helpers import checkpoints, results
+from tl_helpers.batches import Batches, augment
 from tl_helpers.recipes import Recipe
 
-SAVE_EVERY_SECONDS = 60.0
+__all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
 
 
 def fit(
@@ -69,7 +66,7 @@ def fit(
     )
     batches = Batches(data.train, recipe, seed)
     compile_model(model, recipe, steps=len(batches) * recipe.epochs)
-    state = _State(model, run, recipe, Path(checkpoint) if checkpoint else _default_checkpoint(run))
+    state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
     start = state.restore()
     if start:
         print(f"resuming {experiment} / {arm} / seed {seed} after epoch {start} of {recipe.epochs}")
@@ -89,57 +86,6 @@ def fit(
     run.when_finished(state.forget)
     run.images_seen = len(data.train.labels) * len(run.history)
     return run
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches of (images, labels) in an order that only the seed and the epoch decide.
-
-    Random crops and flips are drawn per batch from (seed, epoch, batch), so a resumed run sees the same pixels.
-    """
-
-    def __init__(self, split, recipe: Recipe, seed: int):
-        super().__init__()
-        self.images, self.labels, self.recipe, self.seed = split.images, split.labels, recipe, seed
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Draw this epoch's order."""
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
-
-    def __len__(self) -> int:
-        return -(-len(self.labels) // self.recipe.batch_size)
-
-    def __getitem__(self, i: int):
-        rows = self.order[i * self.recipe.batch_size : (i + 1) * self.recipe.batch_size]
-        images = self.images[rows]
-        if self.recipe.crop_padding or self.recipe.flip:
-            images = augment(images, self.recipe, np.random.default_rng([self.seed, self.epoch, i]))
-        return images, self.labels[rows]
-
-
-def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Random crops (after padding by reflection) and left-right flips; one draw an image.
-
-    Args:
-        images: (n, height, width, channels), any type.
-        recipe: ``crop_padding`` in pixels and ``flip``.
-        rng: where the draws come from.
-    Returns:
-        A new array of the same shape and type.
-    """
-    n, height, width, _ = images.shape
-    pad = recipe.crop_padding
-    if pad:
-        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
-        top, left = rng.integers(0, 2 * pad + 1, (2, n))
-        rows = top[:, None, None] + np.arange(height)[None, :, None]
-        columns = left[:, None, None] + np.arange(width)[None, None, :]
-        images = padded[np.arange(n)[:, None, None], rows, columns]
-    if recipe.flip:
-        mirrored = rng.random(n) < 0.5
-        images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    return images
 
 
 def compile_model(model, recipe: Recipe, steps: int) -> None:
@@ -208,87 +154,10 @@ def _check_labels(data, recipe: Recipe) -> None:
             )
 
 
-def _default_checkpoint(run: results.Run) -> Path:
-    told = json.dumps(
-        [run.experiment, run.arm, run.pair, run.seed, run.recipe, run.weights, run.data, run.split, runtime.scale()],
-        sort_keys=True,
-    )
-    name = hashlib.sha256(told.encode()).hexdigest()[:20]
-    return runtime.cache_folder() / "checkpoints" / f"{name}.npz"
-
-
-class _State:
-    """What a resumed run needs: weights, optimizer, random layers, history; kept in one file."""
-
-    def __init__(self, model, run: results.Run, recipe: Recipe, path: Path):
-        self.model, self.run, self.recipe, self.path = model, run, recipe, path
-        self.best, self.best_loss, self.waited = None, np.inf, 0
-        self.stopped, self.before = False, 0.0
-        self.saved_at = time.monotonic()
-
-    def variables(self) -> list:
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        own = [*self.model.weights, *(v for v in self.model.variables if "seed_generator" in v.path)]
-        return [*own, *self.model.optimizer.variables]
-
-    def save(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {f"v{i}": np.asarray(ops.convert_to_numpy(v)) for i, v in enumerate(self.variables())}
-        arrays |= {f"b{i}": w for i, w in enumerate(self.best or [])}
-        note = {
-            "history": self.run.history,
-            "best_loss": self.best_loss,
-            "waited": self.waited,
-            "stopped": self.stopped,
-            "seconds": self.run.elapsed(),
-        }
-        arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
-        with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
-            try:
-                np.savez(file, **arrays)
-            except BaseException:
-                file.close()
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, self.path)
-        self.saved_at = time.monotonic()
-
-    def restore(self) -> int:
-        """Load the checkpoint if there is one; the number of epochs already done."""
-        if not self.path.exists():
-            return 0
-        try:
-            with np.load(self.path) as kept:
-                note = json.loads(kept["note"].tobytes())
-                values = [kept[f"v{i}"] for i in range(len(self.variables()))]
-                self.best = [kept[f"b{i}"] for i in range(sum(k.startswith("b") for k in kept.files))] or None
-        except Exception as error:  # a file cut short by a full disk or a killed copy: begin again
-            print(f"the checkpoint {self.path.name} cannot be read ({error}); starting this run anew")
-            self.path.unlink(missing_ok=True)
-            return 0
-        for variable, value in zip(self.variables(), values, strict=True):
-            variable.assign(value)
-        self.run.history = note["history"]
-        self.best_loss, self.waited, self.stopped = note["best_loss"], note["waited"], note["stopped"]
-        self.run.seconds_before = note["seconds"]
-        return len(self.run.history)
-
-    def finish(self) -> None:
-        if self.best is not None:
-            self.model.set_weights(self.best)
-        if self.path.exists():  # a run long enough to be kept stays whole until its record is written
-            self.best = None
-            self.save()
-
-    def forget(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-
 class _Watch(keras.callbacks.Callback):
     """Progress, history, early stopping and checkpoints at the end of each epoch."""
 
-    def __init__(self, state: _State, batches: Batches, recipe: Recipe, progress: bool):
+    def __init__(self, state: checkpoints.State, batches: Batches, recipe: Recipe, progress: bool):
         super().__init__()
         self.state, self.batches, self.recipe = state, batches, recipe
         run = state.run
@@ -327,7 +196,7 @@ class _Watch(keras.callbacks.Callback):
             state.waited += 1
         if self.recipe.patience is not None and state.waited >= self.recipe.patience:
             state.stopped = self.model.stop_training = True
-        if time.monotonic() - state.saved_at > SAVE_EVERY_SECONDS:
+        if time.monotonic() - state.saved_at > checkpoints.SAVE_EVERY_SECONDS:
             state.save()
 
     def on_train_end(self, logs=None):
