@@ -55,7 +55,7 @@ reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its
 	@test -n "$(EXPERIMENT)" || { echo "Which experiment? For example: make reproduce EXPERIMENT=$$(ls tl_helpers/records | sed -n 's/\.jsonl$$//p' | head -1)"; exit 1; }
 	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)"; $(DONE)
 
-bench: setup  ## time kept features against a forward pass and the documents' program
+bench: setup  ## cost ratios, measured side by side (features, program, fit)
 	@$(START) $(PY) tools/bench.py; $(DONE)
 
 lint: setup  ## check style and that notebooks are stripped
