@@ -3,9 +3,11 @@
 import json
 import re
 
+import nbformat
 import notebooks
 import pytest
 import sync
+import yaml
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
@@ -89,6 +91,12 @@ class TestNotebook:
         ]
         assert not found, "take these numbers by glue or from a code cell:\n" + "\n".join(found)
 
+    def test_types_no_result_into_a_caption(self, path):
+        for cell in code_cells(read(path)):
+            shown = cell["metadata"].get("mystnb", {})
+            texts = [shown.get("figure", {}).get("caption", ""), shown.get("image", {}).get("alt", "")]
+            assert not [s for text in texts for s in typed_results(text)], cell["id"]
+
     def test_skips_nothing_in_tests(self, path):
         """No mock changes what nbmake runs, so its outputs are the page's; no cell is expected to fail."""
         for cell in code_cells(read(path)):
@@ -151,6 +159,26 @@ def test_the_cache_forgets_when_the_package_changes(monkeypatch, tmp_path):
     monkeypatch.setenv("TL_SCALE", "laptop")
     seen.add(notebooks.fingerprint())
     assert len(seen) == 6
+
+
+def test_a_failing_cell_fails_the_build_and_only_it_runs_again(monkeypatch, tmp_path, capfd):
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    pages = {"good": "print(6 * 7)", "bad": "1 / 0"}
+    for name, source in pages.items():
+        nbformat.write(new_notebook(cells=[new_code_cell(source)]), tmp_path / f"{name}.ipynb")
+    toc = {"root": "index", "parts": [{"chapters": [{"file": name} for name in pages]}]}
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (tmp_path / "requirements.txt").write_text("")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "CACHE", tmp_path / "_build" / "cache")
+    monkeypatch.setattr(notebooks, "FINGERPRINT", tmp_path / "_build" / "fingerprint")
+    monkeypatch.setattr(notebooks, "COPIES", tmp_path / "copies")
+    assert notebooks.refresh() != 0
+    assert "2 to run" in capfd.readouterr().out
+    assert notebooks.refresh() != 0
+    assert "1 to run" in capfd.readouterr().out
+    assert notebooks.is_cached(notebooks.open_cache(), tmp_path / "good.ipynb")
 
 
 def test_only_a_complete_execution_is_kept():

@@ -19,9 +19,11 @@ SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.parts and p != SITE / "index.html")
 IDS = [p.relative_to(SITE).as_posix() for p in PAGES]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-MACOS = (
+PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
 )
 CUT_OFF = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -47,7 +49,7 @@ def absent(reason: str):
 
 
 def chromium() -> str | None:
-    found = [shutil.which(name) for name in BROWSERS] + [path for path in MACOS if Path(path).exists()]
+    found = [shutil.which(name) for name in BROWSERS] + [path for path in PLACES if Path(path).exists()]
     return next((path for path in found if path), None)
 
 
