@@ -22,7 +22,7 @@ LIGHT = {"runtime", "results", "report", "bands", "recipes", "datasets", "downlo
 # From the ground up: a module may import only from rows above its own (or its own row, without a circle).
 LAYERS = [
     {"runtime"},
-    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing"},
+    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing", "batches"},
     {"datasets", "weight_files", "report"},
     {"bands", "backbones", "source_model"},
     {"models", "features", "batches", "checkpoints"},
