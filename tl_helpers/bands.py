@@ -21,10 +21,10 @@ def load(folder: Path | None = None) -> list[dict]:
 
 
 def propose(experiment: str) -> list[dict]:
-    """Bands from the records: the mean, and the widest half-width that the rules allow.
+    """Bands from the records: their mean, and a half-width by rule.
 
-    At ``full`` and ``laptop`` three standard deviations or 0.02, whichever is larger; at ``quick`` 0.10. For a metric that is
-    no share the 0.02 and 0.10 count relative to its size.
+    Shares (accuracies): at ``full`` three standard deviations or 0.02, whichever is larger; at ``laptop`` 0.03, at ``quick`` 0.10.
+    Other metrics may stray by a part of their size as well: 2 % at ``full``, 10 % at ``laptop``, half at ``quick``.
     """
     rows = []
     for scale in runtime.SCALES:
@@ -112,8 +112,11 @@ def _banded(metric: str) -> bool:
 
 
 def _half_width(numbers: list[float], metric: str, scale: str) -> float:
-    unit = 1.0 if "accuracy" in metric or "top" in metric else max(abs(float(np.mean(numbers))), 0.02)
+    share = "accuracy" in metric or "top" in metric
+    size = 0.0 if share else abs(float(np.mean(numbers)))
     if scale == "quick":
-        return 0.10 * unit
+        return max(0.10, 0.5 * size)
+    if scale == "laptop":
+        return max(0.03, 0.1 * size)
     spread = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
-    return max(3 * spread, 0.02 * unit)
+    return max(3 * spread, 0.02, 0.02 * size)
