@@ -12,6 +12,7 @@ APPLICATIONS = {
     "mobilenet-1.0": keras.applications.mobilenet,
     "mobilenet-0.5": keras.applications.mobilenet,
 }
+REAL = runtime.data_folder()  # read before a test sets its own
 
 
 def pixels(n: int = 3, side: int = 32) -> np.ndarray:
@@ -195,10 +196,10 @@ def test_a_wrong_file_placed_by_hand_is_refused(tmp_path, monkeypatch):
         backbones.vgg16(weights="imagenet")
 
 
-def test_the_folded_mobilenet_loads():
-    folder = runtime.data_folder()
-    if folder is None or not (folder / "mobilenet_0.5_imagenet.weights.h5").is_file():
+def test_the_folded_mobilenet_loads(monkeypatch):
+    if REAL is None or not (REAL / "mobilenet_0.5_imagenet.weights.h5").is_file():
         pytest.skip("mobilenet_0.5_imagenet.weights.h5 is not in TL_DATA")
+    monkeypatch.setenv("TL_DATA", str(REAL))
     model = backbones.mobilenet(0.5, weights="imagenet-q8-folded")
     mean, variance = model.get_layer("conv_pw_13_bn").get_weights()[2:]
     assert not mean.any() and (variance == 1).all() and model.get_layer("conv_pw_13_bn").get_weights()[1].any()
