@@ -51,9 +51,8 @@ def kept_features(n: int, epochs: int) -> dict[str, float]:
         (128, 256, 512), key=lambda size: seconds(lambda: backbone.predict(pixels[:2048], batch_size=size, verbose=0))
     )
     data = replace(datasets.load("digits"), train=train, val=val, test=val)
-    features.extract(
-        backbone, replace(data, train=part(pixels, labels, 0, 512), val=part(pixels, labels, 0, 64)), progress=False
-    )
+    few = part(pixels, labels, 0, 64)
+    features.extract(backbone, replace(data, train=few, val=few, test=few), progress=False)
 
     def keep():
         kept = features.extract(backbone, replace(data, test=part(pixels, labels, 0, 1)), progress=False)
