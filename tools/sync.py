@@ -20,7 +20,8 @@ FIRST_CELL_TAG = "remove-cell"
 FIRST_CELL = """\
 import importlib.util
 
-if importlib.util.find_spec("tl_helpers") is None:  # on Colab: adds the helpers, leaves TensorFlow and Keras as they are
+# On Colab: adds the helpers, leaves TensorFlow and Keras as they are.
+if importlib.util.find_spec("tl_helpers") is None:
     %pip install --quiet --no-deps "tl-helpers @ git+https://github.com/{slug}" pooch platformdirs"""
 
 
