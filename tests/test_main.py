@@ -134,9 +134,9 @@ def test_reproduce_runs_the_notebook_again_and_judges_it(toy, capsys):
 
 def test_reproduce_fails_outside_the_band_and_without_runs(toy, capsys, monkeypatch):
     monkeypatch.setattr(cli, "execute", lambda notebook, environment: _two_runs(environment["TL_SCRATCH"]))
-    toy.set_band(0.005)
+    toy.set_band(0.004)
     assert cli.main(["reproduce", "toy", "--scale", "laptop"]) == 1
-    assert "seed 1: 0.71 is outside 0.7 ± 0.005" in capsys.readouterr().out
+    assert "0.705 is outside 0.7 ± 0.004" in capsys.readouterr().out
     monkeypatch.setattr(cli, "execute", lambda notebook, environment: 0.0)
     assert cli.main(["reproduce", "toy", "--scale", "quick"]) == 1
     assert "finished no run of toy" in capsys.readouterr().err
@@ -206,7 +206,7 @@ def test_check_bands_counts_problems(toy, capsys, monkeypatch):
     from tl_helpers import bands
 
     monkeypatch.setattr(bands, "check_weights", lambda: [])
-    toy.set_band(0.005)
+    toy.set_band(0.004)
     _two_runs(toy.records)
     assert cli.main(["check-bands"]) == 1
     assert "1 problems in the records of 1 experiments" in capsys.readouterr().out

@@ -148,6 +148,16 @@ def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
     assert "0.63 is outside 0.6 ± 0.02" in problem
 
 
+def test_small_scales_are_judged_by_their_mean_full_by_each_seed(package_records):
+    for scale in ("quick", "full"):
+        for seed, value in enumerate((0.45, 0.75)):
+            put(package_records, scale=scale, seed=seed, test_accuracy=value)
+    row = {"pair": None, "arm": "a", "metric": "test_accuracy", "expected": 0.6, "half_width": 0.1}
+    rows = [{"scale": scale, **row} for scale in ("quick", "full")]
+    (package_records / "bands.yml").write_text(json.dumps({"demo": rows}))
+    assert [p.split(" / ")[1] for p in bands.check()] == ["full", "full"]
+
+
 def test_records_of_older_weights_are_found(package_records):
     put(package_records, weights={"name": "tiny-imagenet", "sha256": "0" * 64}, test_accuracy=0.6)
     assert "older weights" in bands.check_weights()[0]
