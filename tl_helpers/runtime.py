@@ -9,6 +9,7 @@ Environment variables:
     KERAS_BACKEND: ``tensorflow`` (default), ``jax`` or ``torch``; read by Keras itself.
 """
 
+import logging
 import os
 import platform
 import subprocess
@@ -25,6 +26,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 # TensorFlow prints start-up notes into notebook pages; only errors are of use to a reader.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def scale() -> str:
