@@ -26,7 +26,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 # TensorFlow prints start-up notes into notebook pages; only errors are of use to a reader.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
+# A level would not last: in a notebook TensorFlow sets its own on import, and writes warnings to stdout.
+logging.getLogger("tensorflow").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def scale() -> str:
