@@ -12,8 +12,8 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 
-// A diagram is never shrunk until its letters cannot be read: from 80 % of its size on, its box scrolls.
-const SMALLEST = 0.8;
+// A diagram is never shrunk until its letters cannot be read: from 70 % of its size on, its box scrolls.
+const SMALLEST = 0.7;
 const fitDiagram = (svg) => {
   const natural = svg.viewBox?.baseVal?.width;
   const box = svg.closest(".mermaid");
