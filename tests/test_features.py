@@ -199,3 +199,15 @@ def test_two_processes_at_once(cache):
         assert process.returncode == 0, errors
         assert "damaged" not in errors
     assert not list(cache.glob("*.part"))
+
+
+def test_standardise_does_not_let_a_dead_feature_explode():
+    rng = np.random.default_rng(0)
+    train, other = (rng.normal(3, 2, (n, 4)).astype(np.float32) for n in (200, 50))
+    train[:, 2], labels = 0.0, np.zeros(200, int)
+    parts = datasets.Split(train, labels), datasets.Split(other, labels[:50]), None
+    scaled = features.standardise(datasets.Dataset("made", "own", "0" * 64, *parts, ("a",), "none"))
+    alive = scaled.train.images[:, [0, 1, 3]]
+    np.testing.assert_allclose(alive.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(alive.std(0), 1, rtol=1e-5)
+    assert np.abs(scaled.val.images[:, 2]).max() < 100 and scaled.test is None

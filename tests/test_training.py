@@ -49,11 +49,11 @@ def folders(monkeypatch, tmp_path):
     monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
 
 
-def build(seed=0, dropout=0.3):
+def build(seed=0, dropout=0.3, side=8):
     runtime.set_seed(seed)
     layers = [
-        keras.Input((8, 8, 1)),
-        keras.layers.Flatten(),
+        keras.Input((side, side, 1)),
+        keras.layers.Flatten() if side else keras.layers.GlobalAveragePooling2D(),
         keras.layers.Dense(32, activation="relu"),
         keras.layers.BatchNormalization(momentum=0.9),
         keras.layers.Dropout(dropout),
@@ -107,26 +107,29 @@ def test_fit_never_touches_the_test_set(data):
     fit(build(), data, replace(RECIPE, epochs=1))
 
 
-def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch):
-    whole = build()
-    expected = fit(whole, data)
+@pytest.mark.parametrize("stages", [(), ((1, 4), (3, 8))])
+def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, stages):
+    side = None if stages else 8
+    whole = build(side=side)
+    recipe = replace(RECIPE, stages=stages)
+    expected = fit(whole, data, recipe)
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
 
     class Interrupted(Exception):
         pass
 
     class Stopper(training._Watch):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            if epoch == 1:
+        def end(self, trained, validated):
+            super().end(trained, validated)
+            if len(self.state.run.history) == 2:
                 raise Interrupted
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "_Watch", Stopper)
         with pytest.raises(Interrupted):
-            fit(build(), data)
-    resumed = build(seed=99)  # other initial weights: everything must come from the checkpoint
-    run = fit(resumed, data)
+            fit(build(side=side), data, recipe)
+    resumed = build(seed=99, side=side)  # other initial weights: everything must come from the checkpoint
+    run = fit(resumed, data, recipe)
     assert len(run.history) == 4
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
@@ -192,11 +195,32 @@ def test_augment_keeps_shape_type_and_pixels():
     assert not np.array_equal(flipped, images)
 
 
+def test_stages_shrink_the_images_epoch_by_epoch(data):
+    seen = []
+
+    class Spy(keras.Sequential):
+        def train_on_batch(self, x, *args, **kwargs):
+            seen.append(x.shape[1])
+            return super().train_on_batch(x, *args, **kwargs)
+
+    keras.utils.set_random_seed(0)
+    model = Spy([keras.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)])
+    fit(model, data, replace(RECIPE, epochs=3, batch_size=300, stages=((2, 4), (1, 8))))
+    assert seen == [4, 4, 8]
+    with pytest.raises(ValueError, match="add up to epochs=4"):
+        replace(RECIPE, stages=((2, 4),))
+
+
+def test_shrinking_takes_means():
+    images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(training.shrink(images, 4), expected, atol=1e-3)
+    assert training.shrink(images, None) is images and training.shrink(images, 8) is images
+
+
 def test_order_is_a_new_permutation_each_epoch(data):
-    batches = training.Batches(data.train, RECIPE, seed=3)
-    first = batches.order.copy()
-    batches.start_epoch(1)
-    assert sorted(first) == sorted(batches.order) == list(range(300)) and not np.array_equal(first, batches.order)
+    first, second = (training.Batches(data.train, RECIPE, seed=3, epoch=epoch).order for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(300)) and not np.array_equal(first, second)
 
 
 def test_unknown_choices_in_a_recipe_are_named():

@@ -1,26 +1,22 @@
 """Batches in an order that only seed and epoch decide, with augmentation drawn the same way."""
 
-import keras
 import numpy as np
+from PIL import Image
 
 from tl_helpers.recipes import Recipe
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of (images, labels) in an order that only the seed and the epoch decide.
+class Batches:
+    """An epoch's batches of (images, labels) in an order that only the seed and the epoch decide.
 
     Random crops and flips are drawn per batch from (seed, epoch, batch), so a resumed run sees the same pixels.
+    With ``pixels``, images are shrunk to that side last of all.
     """
 
-    def __init__(self, split, recipe: Recipe, seed: int):
-        super().__init__()
-        self.images, self.labels, self.recipe, self.seed = split.images, split.labels, recipe, seed
-        self.start_epoch(0)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Draw this epoch's order."""
-        self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+    def __init__(self, split, recipe: Recipe, seed: int, pixels: int | None = None, epoch: int = 0):
+        self.images, self.labels, self.recipe = split.images, split.labels, recipe
+        self.seed, self.epoch, self.pixels = seed, epoch, pixels
+        self.order = np.random.default_rng([seed, epoch]).permutation(len(self.labels))
 
     def __len__(self) -> int:
         return -(-len(self.labels) // self.recipe.batch_size)
@@ -30,7 +26,7 @@ class Batches(keras.utils.PyDataset):
         images = self.images[rows]
         if self.recipe.crop_padding or self.recipe.flip:
             images = augment(images, self.recipe, np.random.default_rng([self.seed, self.epoch, i]))
-        return images, self.labels[rows]
+        return shrink(images, self.pixels), self.labels[rows]
 
 
 def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
@@ -55,3 +51,20 @@ def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.
         mirrored = rng.random(n) < 0.5
         images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     return images
+
+
+def shrink(images: np.ndarray, pixels: int | None) -> np.ndarray:
+    """Images (n, height, width, channels) at ``pixels`` × ``pixels``, each new pixel a mean (box filter).
+
+    None, or the size that the images have, returns them as they are; otherwise the result is float32.
+    """
+    height, width = images.shape[1:3]
+    if pixels is None or (height, width) == (pixels, pixels):
+        return images
+    down, across = (_box(side, pixels) for side in (height, width))
+    return np.einsum("ph,nhwc,qw->npqc", down, images.astype(np.float32), across, optimize=True)
+
+
+def _box(side: int, pixels: int) -> np.ndarray:
+    """The matrix (pixels, side) that box-filters a line of ``side`` pixels."""
+    return np.asarray(Image.fromarray(np.eye(side, dtype=np.float32)).resize((side, pixels), Image.Resampling.BOX))

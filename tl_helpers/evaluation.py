@@ -10,7 +10,8 @@ from tl_helpers import results
 
 def logits(model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """The model's outputs (n, classes) as float32, without a progress bar."""
-    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), np.float32)
+    parts = [model.predict_on_batch(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:

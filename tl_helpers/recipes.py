@@ -19,6 +19,8 @@ class Recipe:
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
         crop_padding: random crops of an image padded by that many pixels; 0 is off.
         flip: mirror half of the images left to right.
+        stages: progressive resizing, ((epochs, pixels), ...) with ``epochs`` epochs in all: the images of a stage are
+            shrunk to that side, so that early epochs cost less; () trains at the images' own size throughout.
         loss: ``classification`` (integer labels, logits) or ``regression`` (mean squared error).
         monitor_best: end with the weights of the best validation epoch instead of the last.
         patience: stop after that many epochs without a better validation loss; None never stops.
@@ -34,6 +36,7 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 0
     flip: bool = False
+    stages: tuple[tuple[int, int], ...] = ()
     loss: str = "classification"
     monitor_best: bool = False
     patience: int | None = None
@@ -44,6 +47,8 @@ class Recipe:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1. Received: {self.epochs}, {self.batch_size}")
+        if self.stages and sum(epochs for epochs, _ in self.stages) != self.epochs:
+            raise ValueError(f"the stages' epochs must add up to epochs={self.epochs}. Received: stages={self.stages}")
 
     def as_dict(self) -> dict:
         """The recipe as a record keeps it."""
@@ -101,7 +106,8 @@ FROM_SCRATCH = Recipe(
 """A network from random weights."""
 
 SOURCE = Recipe(
-    epochs=16,
+    epochs=20,
+    stages=((10, 16), (10, 32)),
     batch_size=128,
     optimizer="sgd",
     learning_rate=0.1,

@@ -18,7 +18,8 @@ def build_vgg16_bn(
 ) -> keras.Model:
     """VGG16 with batch norm after each convolution and a linear head on global averages.
 
-    Deviations from the paper: batch norm (then no convolution bias), and one dense layer instead of three.
+    Deviations from the paper: batch norm (then no convolution bias), and one dense layer instead of three. Pooling
+    rounds up, so that images below 32 pixels pass as well; for sides that 32 divides it makes no difference.
     ``packing.fold_model`` turns it into plain VGG16 with the same outputs.
 
     Args:
@@ -30,13 +31,13 @@ def build_vgg16_bn(
         ``block1_bn1`` ... ``head``.
     """
     images = keras.Input((None, None, 3), name="images")
-    x = Preprocessing(("caffe",), smallest=2 ** len(blocks), name="preprocessing")(images)
+    x = Preprocessing(("caffe",), name="preprocessing")(images)
     for b, (convolutions, channels) in enumerate(blocks, 1):
         for i in range(1, convolutions + 1):
             x = layers.Conv2D(channels, 3, padding="same", use_bias=False, dtype=dtype, name=f"block{b}_conv{i}")(x)
             x = layers.BatchNormalization(dtype=dtype, name=f"block{b}_bn{i}")(x)
             x = layers.Activation("relu", dtype=dtype, name=f"block{b}_relu{i}")(x)
-        x = layers.MaxPooling2D(dtype=dtype, name=f"block{b}_pool")(x)
+        x = layers.MaxPooling2D(padding="same", dtype=dtype, name=f"block{b}_pool")(x)
     x = layers.GlobalAveragePooling2D(dtype=dtype, name="avg_pool")(x)
     logits = layers.Dense(classes, dtype="float32", name="head")(x)
     return keras.Model(images, logits, name="vgg16_bn")

@@ -9,7 +9,7 @@ from keras import ops
 from tqdm import tqdm
 
 from tl_helpers import checkpoints, results
-from tl_helpers.batches import Batches, augment
+from tl_helpers.batches import Batches, augment, shrink
 from tl_helpers.recipes import Recipe
 
 __all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
@@ -64,24 +64,21 @@ def fit(
         data=data.identity(),
         split=data.sizes(),
     )
-    batches = Batches(data.train, recipe, seed)
-    compile_model(model, recipe, steps=len(batches) * recipe.epochs)
+    steps = -(-len(data.train.labels) // recipe.batch_size)
+    compile_model(model, recipe, steps=steps * recipe.epochs)
     state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
     start = state.restore()
     if start:
         print(f"resuming {experiment} / {arm} / seed {seed} after epoch {start} of {recipe.epochs}")
-    watch = _Watch(state, batches, recipe, progress)
-    if start < recipe.epochs and not state.stopped:
-        model.fit(
-            batches,
-            epochs=recipe.epochs,
-            initial_epoch=start,
-            verbose=0,
-            callbacks=[watch],
-            validation_data=(data.val.images, data.val.labels),
-            validation_batch_size=256,
-            shuffle=False,
-        )  # Batches has its own order
+    watch = _Watch(state, steps, progress)
+    for epoch in range(start, recipe.epochs):
+        if state.stopped:
+            break
+        pixels = _pixels_in(recipe, epoch)
+        watch.begin()
+        trained = _one_epoch(model, Batches(data.train, recipe, seed, pixels, epoch), watch)
+        watch.end(trained, _validate(model, data.val, pixels))
+    watch.bar.close()
     state.finish()
     run.when_finished(state.forget)
     run.images_seen = len(data.train.labels) * len(run.history)
@@ -154,16 +151,45 @@ def _check_labels(data, recipe: Recipe) -> None:
             )
 
 
-class _Watch(keras.callbacks.Callback):
+def _pixels_in(recipe: Recipe, epoch: int) -> int | None:
+    """The images' side in this epoch (counted from 0); None is their own size."""
+    for epochs, pixels in recipe.stages:
+        if epoch < epochs:
+            return pixels
+        epoch -= epochs
+    return None
+
+
+def _one_epoch(model, batches: Batches, watch: "_Watch") -> dict:
+    """Train on each batch once: the mean loss and metrics.
+
+    Batch by batch instead of ``model.fit``, whose input pipeline on TensorFlow may idle for seconds at its end.
+    """
+    model.reset_metrics()
+    for i in range(len(batches)):
+        logs = model.train_on_batch(*batches[i], return_dict=True)
+        watch.bar.update(1)
+    return logs
+
+
+def _validate(model, split, pixels: int | None, batch_size: int = 256) -> dict:
+    """The mean loss and metrics over a split, its images shrunk to ``pixels``."""
+    model.reset_metrics()
+    for i in range(0, len(split.labels), batch_size):
+        images = shrink(split.images[i : i + batch_size], pixels)
+        logs = model.test_on_batch(images, split.labels[i : i + batch_size], return_dict=True)
+    return {f"val_{name}": value for name, value in logs.items()}
+
+
+class _Watch:
     """Progress, history, early stopping and checkpoints at the end of each epoch."""
 
-    def __init__(self, state: checkpoints.State, batches: Batches, recipe: Recipe, progress: bool):
-        super().__init__()
-        self.state, self.batches, self.recipe = state, batches, recipe
+    def __init__(self, state: checkpoints.State, steps: int, progress: bool):
+        self.state = state
         run = state.run
         self.bar = tqdm(
-            total=len(batches) * recipe.epochs,
-            initial=len(batches) * len(run.history),
+            total=steps * run.recipe["epochs"],
+            initial=steps * len(run.history),
             unit="batch",
             desc=f"{run.arm} seed {run.seed}",
             disable=not progress,
@@ -171,33 +197,27 @@ class _Watch(keras.callbacks.Callback):
             leave=False,
         )
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.batches.start_epoch(epoch)
+    def begin(self) -> None:
         self.began = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.bar.update(1)
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {name: float(value) for name, value in (logs or {}).items()}
+    def end(self, trained: dict, validated: dict) -> None:
+        """Keep an epoch's numbers; raise if the loss is no number; stop or save where it is time to."""
+        state, recipe = self.state, self.state.run.recipe
+        row = {name: float(value) for name, value in {**trained, **validated}.items()}
+        epoch = len(state.run.history) + 1
         if not np.isfinite(row["loss"]):
             raise FloatingPointError(
-                f"training diverged: the loss is {row['loss']} in epoch {epoch + 1}. Expected a finite number; "
-                f"lower the learning rate (now {self.recipe.learning_rate}) or check the images' range"
+                f"training diverged: the loss is {row['loss']} in epoch {epoch}. Expected a finite number; "
+                f"lower the learning rate (now {recipe['learning_rate']}) or check the images' range"
             )
-        state = self.state
-        state.run.history.append({"epoch": epoch + 1, **row, "seconds": time.monotonic() - self.began})
+        state.run.history.append({"epoch": epoch, **row, "seconds": time.monotonic() - self.began})
         self.bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", "val_loss", "val_accuracy") if k in row})
         if row["val_loss"] < state.best_loss:
             state.best_loss, state.waited = row["val_loss"], 0
-            if self.recipe.monitor_best:
-                state.best = self.model.get_weights()
+            if recipe["monitor_best"]:
+                state.best = state.model.get_weights()
         else:
             state.waited += 1
-        if self.recipe.patience is not None and state.waited >= self.recipe.patience:
-            state.stopped = self.model.stop_training = True
+        state.stopped = recipe["patience"] is not None and state.waited >= recipe["patience"]
         if time.monotonic() - state.saved_at > checkpoints.SAVE_EVERY_SECONDS:
             state.save()
-
-    def on_train_end(self, logs=None):
-        self.bar.close()
