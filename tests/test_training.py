@@ -211,6 +211,15 @@ def test_stages_shrink_the_images_epoch_by_epoch(data):
         replace(RECIPE, stages=((2, 4),))
 
 
+def test_fit_takes_vectors_of_features(data):
+    flat = lambda part: Part(part.images.reshape(len(part.labels), -1), part.labels)  # noqa: E731
+    data.train, data.val = flat(data.train), flat(data.val)
+    runtime.set_seed(0)
+    head = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    run = fit(head, data, Recipe(epochs=5, batch_size=32, learning_rate=1e-2))
+    assert run.history[-1]["val_accuracy"] > 0.5 and set(run.history[0]) >= {"loss", "accuracy", "val_loss", "seconds"}
+
+
 def test_shrinking_takes_means():
     images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))

@@ -24,17 +24,17 @@ class Batches:
     def __getitem__(self, i: int):
         rows = self.order[i * self.recipe.batch_size : (i + 1) * self.recipe.batch_size]
         images = self.images[rows]
-        if self.recipe.crop_padding or self.recipe.flip:
+        if self.recipe.crop_padding or self.recipe.flip or self.recipe.cutout:
             images = augment(images, self.recipe, np.random.default_rng([self.seed, self.epoch, i]))
         return shrink(images, self.pixels), self.labels[rows]
 
 
 def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Random crops (after padding by reflection) and left-right flips; one draw an image.
+    """Random crops (after padding by reflection), left-right flips and painted squares; one draw an image.
 
     Args:
         images: (n, height, width, channels), any type.
-        recipe: ``crop_padding`` in pixels and ``flip``.
+        recipe: ``crop_padding`` in pixels, ``flip`` and ``cutout``.
         rng: where the draws come from.
     Returns:
         A new array of the same shape and type.
@@ -50,6 +50,12 @@ def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.
     if recipe.flip:
         mirrored = rng.random(n) < 0.5
         images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    if recipe.cutout:
+        top, left = rng.integers(0, (height, width), (n, 2)).T - recipe.cutout // 2  # part of it may lie outside
+        rows, columns = np.arange(height) - top[:, None], np.arange(width) - left[:, None]
+        inside = [(0 <= at) & (at < recipe.cutout) for at in (rows, columns)]
+        painted = inside[0][:, :, None, None] & inside[1][:, None, :, None]
+        images = np.where(painted, images.mean((0, 1, 2)).astype(images.dtype), images)
     return images
 
 
@@ -58,9 +64,9 @@ def shrink(images: np.ndarray, pixels: int | None) -> np.ndarray:
 
     None, or the size that the images have, returns them as they are; otherwise the result is float32.
     """
-    height, width = images.shape[1:3]
-    if pixels is None or (height, width) == (pixels, pixels):
+    if pixels is None or images.shape[1:3] == (pixels, pixels):
         return images
+    height, width = images.shape[1:3]
     down, across = (_box(side, pixels) for side in (height, width))
     return np.einsum("ph,nhwc,qw->npqc", down, images.astype(np.float32), across, optimize=True)
 
