@@ -47,9 +47,9 @@ serve: setup  ## show the built website at http://localhost:8000 (PORT=...)
 	@echo "The site: http://localhost:$(PORT)   (stop with Ctrl-C)"
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
-record: setup  ## run NOTEBOOK=book/... at SCALE=full and add its run records
+record: setup  ## run NOTEBOOK=book/... (one or several) as committed, at SCALE=full, and add the run records
 	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make record NOTEBOOK=book/math/descending.ipynb SCALE=full"; exit 1; }
-	@$(START) TL_RECORD=1 TL_SCALE=$(SCALE) $(PY) -m pytest --nbmake --nbmake-timeout=100000 "$(NOTEBOOK)"; $(DONE)
+	@$(START) $(PY) tools/record.py --scale $(SCALE) $(NOTEBOOK); $(DONE)
 
 reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its band
 	@test -n "$(EXPERIMENT)" || { echo "Which experiment? For example: make reproduce EXPERIMENT=$$(ls tl_helpers/records | sed -n 's/\.jsonl$$//p' | head -1)"; exit 1; }

@@ -128,11 +128,11 @@ def fit_throughput(n: int) -> dict[str, float]:
 def memory(n: int) -> dict[str, float]:
     """How peak memory grows from n to 4 n images beyond the arrays that go in and come out; 1 would be one more copy."""
     code = (
-        "import resource, sys, tools.bench as bench\n"
+        "import sys, tools.bench as bench\n"
         "data = bench.dataset(int(sys.argv[1]))\n"
         "kept = bench.features.extract(bench.backbones.vgg16(weights='tiny-imagenet'), data, progress=False)\n"
         "arrays = sum(s.images.nbytes for d in (data, kept) for s in (d.train, d.val, d.test))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, arrays)"
+        "print(bench.runtime.peak_memory_mb() * 2**20, arrays)"
     )
     found = []
     for k in (1, 4):

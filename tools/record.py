@@ -1,0 +1,77 @@
+"""Record notebooks one after the other, from a clean clone of HEAD, so that every record names the commit it was made by.
+
+The working tree may change meanwhile. After each notebook its new records (and pictures) are carried into the working
+tree, where `git diff` shows them; nothing is committed. Called by `make record`.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CLONE = ROOT / ".cache" / "recording"
+RECORDS = Path("tl_helpers/records")
+
+
+def clone() -> None:
+    """A fresh clone of HEAD in an ignored folder."""
+    shutil.rmtree(CLONE, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(CLONE)], check=True)
+
+
+def run(notebook: str, scale: str) -> bool:
+    """Run one notebook of the clone, recording; whether it passed."""
+    told = {"TL_RECORD": "1", "TL_SCALE": scale, "PYTHONPATH": str(CLONE)}
+    if scale == "quick":  # made of embedded data alone, as tests do
+        told["TL_DATA"] = ""
+    command = [sys.executable, "-m", "pytest", "-q", "--nbmake", "--nbmake-timeout=100000", notebook]
+    return subprocess.run(command, cwd=CLONE, env={**os.environ, **told}).returncode == 0
+
+
+def carry_back() -> list[str]:
+    """Append the clone's new record lines to the working tree's files and copy new pictures; what was carried."""
+    carried = []
+    for made in sorted((CLONE / RECORDS).glob("*.jsonl")):
+        here = ROOT / RECORDS / made.name
+        known = set(here.read_text(encoding="utf-8").splitlines()) if here.exists() else set()
+        new = [line for line in made.read_text(encoding="utf-8").splitlines() if line not in known]
+        if new:
+            with here.open("a", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{line}\n" for line in new)
+            carried.append(f"{made.name}: {len(new)} lines")
+    changed = ["git", "ls-files", "--others", "--modified", "--exclude-standard", "book"]
+    for name in subprocess.run(changed, cwd=CLONE, capture_output=True, text=True, check=True).stdout.splitlines():
+        if name.endswith(".png"):
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(CLONE / name, ROOT / name)
+            carried.append(name)
+    return carried
+
+
+def main() -> int:
+    """Record what was asked for; the exit status is 1 if a notebook failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="+", help="book/PART/SLUG.ipynb")
+    parser.add_argument("--scale", default="full", choices=("quick", "laptop", "full"))
+    asked = parser.parse_args()
+    missing = [name for name in asked.notebooks if not (ROOT / name).is_file()]
+    if missing:
+        parser.error(f"notebooks must exist under book/. Received: {', '.join(missing)}")
+    clone()
+    failed = []
+    for notebook in asked.notebooks:
+        start = time.monotonic()
+        passed = run(notebook, asked.scale)
+        failed += [] if passed else [notebook]
+        told = "recorded" if passed else "FAILED"
+        print(f"{time.strftime('%H:%M:%S')} {told}: {notebook} at {asked.scale}, {time.monotonic() - start:.0f} s")
+        print("  " + ("; ".join(carry_back()) or "no new records"), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
