@@ -22,12 +22,13 @@ LIGHT = {"runtime", "results", "report", "bands", "recipes", "datasets", "downlo
 # From the ground up: a module may import only from rows above its own (or its own row, without a circle).
 LAYERS = [
     {"runtime"},
-    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing", "batches"},
+    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing", "batches", "picture_files"},
     {"datasets", "weight_files", "report"},
     {"bands", "backbones", "source_model"},
-    {"models", "features", "batches", "checkpoints"},
+    {"models", "features", "batches", "checkpoints", "costs", "zoo", "optimizers", "shifts"},
     {"training"},
-    {"evaluation", "pictures"},
+    {"evaluation", "pictures", "predictor", "explain", "finetuning"},
+    {"serving"},
     {"bench", "__main__"},
 ]
 

@@ -53,7 +53,7 @@ def augment(images: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> np.
     if recipe.cutout:
         top, left = rng.integers(0, (height, width), (n, 2)).T - recipe.cutout // 2  # part of it may lie outside
         rows, columns = np.arange(height) - top[:, None], np.arange(width) - left[:, None]
-        inside = [(0 <= at) & (at < recipe.cutout) for at in (rows, columns)]
+        inside = [(at >= 0) & (at < recipe.cutout) for at in (rows, columns)]
         painted = inside[0][:, :, None, None] & inside[1][:, None, :, None]
         images = np.where(painted, images.mean((0, 1, 2)).astype(images.dtype), images)
     return images

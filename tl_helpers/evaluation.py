@@ -1,5 +1,7 @@
 """Metrics on top of scikit-learn; ``test`` opens the test set, once a run."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import binomtest
@@ -63,20 +65,22 @@ def validation_metrics(model, data) -> dict:
     return {"val_accuracy": accuracy(outputs, data.val.labels), "val_loss": cross_entropy(outputs, data.val.labels)}
 
 
-def test(run: results.Run, model, data, extra: dict | None = None) -> dict:
+def test(run: results.Run, model, data, extra: dict | Callable[[], dict] | None = None) -> dict:
     """Open the test set for a run, complete the run and write its record.
 
     Args:
         run: from ``training.fit``, or a ``results.Run`` made by hand.
         model: images (or features) in, logits out.
         data: a ``datasets.Dataset`` with a test split.
-        extra: further metrics for the record.
+        extra: further metrics for the record, or a function that measures them (not called for a reused run).
     Returns:
         The metrics: ``val_accuracy``, ``val_loss``, ``test_accuracy``, ``test_accuracy_ci95``, ``test_loss`` and ``extra``.
     Raises:
         RuntimeError: this run has opened the test set already.
         ValueError: the data has no test split.
     """
+    if run.reused:
+        return run.record["metrics"]
     if run.tested:
         raise RuntimeError(
             f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run"
@@ -94,7 +98,7 @@ def test(run: results.Run, model, data, extra: dict | None = None) -> dict:
         "test_accuracy_ci95": list(interval(right, len(data.test.labels))),
         "test_loss": cross_entropy(outputs, data.test.labels),
     }
-    return run.finish({**found, **(extra or {})})["metrics"]
+    return run.finish({**found, **((extra() if callable(extra) else extra) or {})})["metrics"]
 
 
 test.__test__ = False  # pytest: not a test function

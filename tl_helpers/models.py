@@ -52,6 +52,12 @@ def _head_on(x, outputs: int, hidden: int | None, dropout: float):
     return keras.layers.Dense(outputs, dtype="float32", name=HEAD)(x)
 
 
+def with_flips(model: keras.Model) -> keras.Model:
+    """A model whose logits are the mean over an image and its mirror image: flips at test time, at twice the cost."""
+    images = keras.Input(model.input.shape[1:], name="images")
+    return keras.Model(images, (model(images) + model(keras.ops.flip(images, axis=2))) / 2, name="with_flips")
+
+
 def freeze(model: keras.Model) -> keras.Model:
     """Keep a backbone as it is: every layer but the head's (``head``, ``head_hidden`` ...) stops training.
 

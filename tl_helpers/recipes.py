@@ -16,9 +16,14 @@ class Recipe:
         schedule: ``constant`` or ``cosine`` (down to zero), both after the warm-up.
         warmup: share of the steps spent going up to ``learning_rate`` on a straight line; with ``cosine``, one cycle.
         weight_decay: decoupled, as in AdamW (Loshchilov & Hutter, 2019); batch norm and biases are left out.
+        layer_decay: learning rate of a block as a share of the block above it (the head has the whole rate); 1 for
+            one rate everywhere. See ``optimizers``.
+        near_source: pull of all weights but the head's towards where they started, decoupled like ``weight_decay``,
+            whose place it takes there (L2-SP; Li et al., 2018); 0 is off.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al., 2016).
         crop_padding: random crops of an image padded by that many pixels; 0 is off.
         flip: mirror half of the images left to right.
+        cutout: side in pixels of a square painted over at a random place (DeVries & Taylor, 2017); 0 is off.
         stages: progressive resizing, ((epochs, pixels), ...) with ``epochs`` epochs in all: the images of a stage are
             shrunk to that side, so that early epochs cost less; () trains at the images' own size throughout.
         loss: ``classification`` (integer labels, logits) or ``regression`` (mean squared error).
@@ -33,9 +38,12 @@ class Recipe:
     schedule: str = "constant"
     warmup: float = 0.0
     weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    near_source: float = 0.0
     label_smoothing: float = 0.0
     crop_padding: int = 0
     flip: bool = False
+    cutout: int = 0
     stages: tuple[tuple[int, int], ...] = ()
     loss: str = "classification"
     monitor_best: bool = False

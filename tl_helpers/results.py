@@ -13,6 +13,7 @@ from pathlib import Path
 from tl_helpers import runtime
 
 SCHEMA = 1
+_DECIDING = ("experiment", "arm", "pair", "seed", "recipe", "backbone", "weights", "data", "split")
 finished: list[dict] = []  # records of the runs that this process finished
 
 
@@ -28,6 +29,7 @@ class Run:
         data: ``{"name", "copy", "sha256"}`` of the data really used.
         split: number of examples in ``train``, ``val`` and ``test``.
         history: one dict an epoch, filled by ``training.fit``.
+        reused: the run was recorded before and not made again (``reuse``); ``record`` holds it.
     """
 
     experiment: str
@@ -43,6 +45,7 @@ class Run:
     images_seen: int | None = None
     seconds_before: float = 0.0
     tested: bool = False
+    reused: bool = False
     record: dict | None = None
 
     def __post_init__(self):
@@ -59,6 +62,29 @@ class Run:
         """Call ``action()`` once the record is written (a checkpoint is no longer needed then)."""
         self._afterwards.append(action)
 
+    def reuse(self) -> bool:
+        """Take this very run from the records, so that a recording which was interrupted goes on where it stopped.
+
+        Only with ``TL_RECORD=1`` and ``TL_RESUME=1``: who asks for it vouches that nothing that matters has changed in the
+        code meanwhile (the record keeps its own commit). Everything that a record knows must agree: experiment, arm,
+        pair, scale, seed, recipe, backbone, weights, data, split, kind of device and versions; and its code was committed.
+
+        Returns:
+            Whether it was found; ``finish`` and ``evaluation.test`` then return it and write nothing.
+        """
+        if not runtime.resuming():
+            return False
+        mine = json.loads(json.dumps({name: getattr(self, name) for name in _DECIDING}))
+        mine |= {"scale": runtime.scale(), "versions": runtime.versions()}
+        for found in load(self.experiment, scale=runtime.scale()):
+            same_kind = found["device"]["kind"] == runtime.device()["kind"]
+            if same_kind and not found["dirty"] and all(found[name] == value for name, value in mine.items()):
+                self.record, self.reused = found, True
+                finished.append(found)
+                print(f"recorded already: {self.experiment} / {self.arm} / seed {self.seed}, {found['started']}")
+                return True
+        return False
+
     def finish(self, metrics: dict) -> dict:
         """Complete the run: build its record and append it.
 
@@ -70,6 +96,8 @@ class Run:
             RuntimeError: the run is finished already.
             ValueError: a metric is not a finite number.
         """
+        if self.reused:
+            return self.record
         if self.record is not None:
             raise RuntimeError(f"{self.experiment} / {self.arm} / seed {self.seed} is finished already; open a new Run")
         seconds = self.elapsed()

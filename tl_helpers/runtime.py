@@ -5,6 +5,7 @@ Environment variables:
     TL_DATA: a folder with data and weights placed by hand.
     TL_CACHE: where downloads and kept features go (default: the user's cache folder).
     TL_RECORD: ``1`` appends finished runs to the package's own records.
+    TL_RESUME: with ``TL_RECORD=1``, ``1`` skips runs that are recorded already (after an interruption).
     TL_SCRATCH: where other runs are noted (default: ``runs`` in the cache folder).
     KERAS_BACKEND: ``tensorflow`` (default), ``jax`` or ``torch``; read by Keras itself.
 """
@@ -200,6 +201,11 @@ def cache_folder() -> Path:
 def recording() -> bool:
     """Whether finished runs go into the package's own records (``TL_RECORD=1``)."""
     return os.environ.get("TL_RECORD", "").strip() == "1"
+
+
+def resuming() -> bool:
+    """Whether runs that are recorded already are skipped (``TL_RESUME=1``, only while recording)."""
+    return recording() and os.environ.get("TL_RESUME", "").strip() == "1"
 
 
 def records_folder() -> Path:

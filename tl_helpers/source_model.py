@@ -43,6 +43,71 @@ def build_vgg16_bn(
     return keras.Model(images, logits, name="vgg16_bn")
 
 
+def with_batch_norm(
+    model: keras.Model, images: np.ndarray, *, dtype: str | None = None, batch_size: int = 128
+) -> keras.Model:
+    """Put batch norm back into plain VGG16 for training: after each convolution, the outputs unchanged at first.
+
+    A convolution's bias moves into its batch norm. With the mean m and variance v of what the convolution gives on
+    ``images``, batch norm gets these as moving statistics, gamma = sqrt(v + epsilon) and beta = m + bias: in inference
+    that is x -> x + bias again, whatever the image; in training, batches like ``images`` are changed only a little.
+
+    Args:
+        model: ``models.transfer_model`` on ``backbones.vgg16``, its head linear.
+        images: (n, height, width, 3), pixels 0-255: training images to measure on; a few hundred will do.
+        dtype: as in ``build_vgg16_bn``.
+        batch_size: images at a time.
+    Returns:
+        A model as ``build_vgg16_bn`` makes it; ``packing.fold_model`` turns it into plain VGG16 again.
+    """
+    head = model.get_layer("head")
+    blocks = _blocks(model)
+    found = build_vgg16_bn(head.units, blocks=blocks)
+    for layer in found.layers:
+        if layer.name == "head":
+            layer.set_weights(head.get_weights())
+        elif isinstance(layer, layers.Conv2D):
+            kernel, bias = model.get_layer(layer.name).get_weights()
+            norm = found.get_layer(layer.name.replace("_conv", "_bn"))
+            layer.set_weights([kernel])
+            norm.set_weights([np.ones_like(bias), bias, np.zeros_like(bias), np.full_like(bias, 1 - norm.epsilon)])
+    for name, (mean, variance) in _statistics(found, images, batch_size).items():
+        norm = found.get_layer(name)
+        beta = mean + norm.get_weights()[1]
+        norm.set_weights([np.sqrt(variance + norm.epsilon), beta, mean, variance])
+    if dtype is None:
+        return found
+    other = build_vgg16_bn(head.units, blocks=blocks, dtype=dtype)
+    other.set_weights(found.get_weights())
+    return other
+
+
+def _blocks(model: keras.Model) -> tuple[tuple[int, int], ...]:
+    found = {}
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            found.setdefault(layer.name.split("_")[0], []).append(layer.filters)
+    return tuple((len(filters), filters[0]) for filters in found.values())
+
+
+def _statistics(model: keras.Model, images: np.ndarray, batch_size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance (channels,) over images and places of what goes into each batch norm, by its name."""
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    pool = layers.GlobalAveragePooling2D()
+    moments = [[pool(norm.input), pool(keras.ops.square(norm.input))] for norm in norms]
+    probe = keras.Model(model.input, moments)
+    batch_size = min(batch_size, len(images))
+    sums, whole = 0.0, len(images) // batch_size * batch_size  # another batch shape would be compiled anew
+    for start in range(0, whole, batch_size):
+        outputs = probe.predict_on_batch(images[start : start + batch_size])
+        sums = sums + np.array([[np.sum(m, 0, np.float64) for m in pair] for pair in outputs], object)
+    found = {}
+    for norm, (mean, square) in zip(norms, sums, strict=True):
+        mean, square = (np.asarray(m / whole, np.float64) for m in (mean, square))
+        found[norm.name] = mean.astype(np.float32), np.maximum(square - mean**2, 0).astype(np.float32)
+    return found
+
+
 def load_warm_start(model: keras.Model, path: Path | str) -> None:
     """Fill a ``build_vgg16_bn`` model from a warm-start file (8-bit kernels, batch norm not folded).
 

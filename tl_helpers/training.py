@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from tl_helpers import checkpoints, results
+from tl_helpers import checkpoints, optimizers, results
 from tl_helpers.batches import Batches, augment, shrink
 from tl_helpers.recipes import Recipe
 
@@ -47,7 +47,8 @@ def fit(
             written at most once a minute, removed when the run is finished.
         progress: show a progress bar.
     Returns:
-        The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it.
+        The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
+        a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
         ValueError: labels do not fit the recipe's loss.
         FloatingPointError: the loss became NaN or infinite.
@@ -64,6 +65,8 @@ def fit(
         data=data.identity(),
         split=data.sizes(),
     )
+    if run.reuse():
+        return run
     steps = -(-len(data.train.labels) // recipe.batch_size)
     compile_model(model, recipe, steps=steps * recipe.epochs)
     state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
@@ -90,8 +93,10 @@ def compile_model(model, recipe: Recipe, steps: int) -> None:
     optimizer = make_optimizer(recipe, steps)
     if recipe.loss == "regression":
         model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"])
-        return
-    model.compile(optimizer, loss=cross_entropy(recipe.label_smoothing), metrics=["accuracy"])
+    else:
+        model.compile(optimizer, loss=cross_entropy(recipe.label_smoothing), metrics=["accuracy"])
+    if isinstance(optimizer, optimizers.LayerWise):
+        optimizer.build(model.trainable_variables)  # now, while they are where they start
 
 
 def cross_entropy(label_smoothing: float = 0.0):
@@ -110,6 +115,8 @@ def make_optimizer(recipe: Recipe, steps: int):
     """The Keras optimizer of a recipe; weight decay spares biases and batch norm."""
     flat = recipe.schedule == "constant" and not recipe.warmup
     rate = recipe.learning_rate if flat else Schedule(recipe, steps)
+    if recipe.layer_decay != 1 or recipe.near_source:
+        return optimizers.layer_wise(recipe, rate)
     decay = recipe.weight_decay or None
     if recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
