@@ -148,6 +148,14 @@ def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
     assert "0.63 is outside 0.6 ± 0.02" in problem
 
 
+def test_an_experiment_of_nothing_but_times_has_no_bands(package_records):
+    put(package_records, experiment="times", run_seconds=5.0)
+    put(package_records, test_accuracy=0.60)
+    for _ in range(2):  # what was written must be readable when others are written
+        bands.write(["demo", "times"])
+    assert {b["experiment"] for b in bands.load()} == {"demo"} and bands.check() == []
+
+
 def test_small_scales_are_judged_by_their_mean_full_by_each_seed(package_records):
     for scale in ("quick", "full"):
         for seed, value in enumerate((0.45, 0.75)):

@@ -50,6 +50,7 @@ def write(experiments: list[str]) -> None:
     path = runtime.records_folder() / FILE
     kept = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
     kept |= {experiment: propose(experiment) for experiment in experiments}
+    kept = {experiment: rows for experiment, rows in kept.items() if rows}  # nothing but times needs no band
     lines = [
         "# Where each recorded number is expected to lie: expected ± half_width. `python -m tl_helpers bands` writes them.\n"
     ]
