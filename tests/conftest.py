@@ -1,6 +1,7 @@
-"""Shared by all tests: where things lie, and a safe environment for every test."""
+"""Shared by all tests: where things lie, a safe environment for every test, and a browser for those that need one."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
+    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
+)
+CUT_OFF = [
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -18,3 +36,28 @@ def _own_folders(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("TL_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("TL_DATA", "TL_RECORD", "TL_SCALE", "TL_SCRATCH"):
         monkeypatch.delenv(name, raising=False)
+
+
+def absent(reason: str):
+    """Skip here, fail in continuous integration: a missing browser must not pass for a tested site."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(f"CI=true, but {reason}")
+    pytest.skip(reason)
+
+
+def chromium() -> str | None:
+    found = [shutil.which(name) for name in BROWSERS] + [path for path in PLACES if Path(path).exists()]
+    return next((path for path in found if path), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = chromium()
+    if executable is None:
+        absent("no Chromium, Chrome or Edge is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=executable, args=[*CUT_OFF, "--no-sandbox"])
+        yield started
+        started.close()

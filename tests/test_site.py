@@ -6,51 +6,20 @@ with CI=true they fail instead.
 
 import functools
 import http.server
-import os
 import re
-import shutil
 import threading
-from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, absent
 
 SITE = ROOT / "_build" / "html"
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.parts and p != SITE / "index.html")
 IDS = [p.relative_to(SITE).as_posix() for p in PAGES]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-PLACES = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "C:/Program Files/Google/Chrome/Application/chrome.exe",
-    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
-)
-CUT_OFF = [
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-gpu",
-    "--disable-quic",
-]
 NOISE = re.compile(
     r"oneDNN|cudart|cuda_dnn|computation_placer|TF-TRT|WARNING:tensorflow|[EWI]0000 00:00|absl::|cpu_feature_guard|"
     r"DeprecationWarning|FutureWarning|UserWarning|/site-packages/"
 )
 pytestmark = pytest.mark.browser
-
-
-def absent(reason: str):
-    """Skip here, fail in continuous integration: a missing browser must not pass for a tested site."""
-    if os.environ.get("CI", "").lower() in ("1", "true"):
-        pytest.fail(f"CI=true, but {reason}")
-    pytest.skip(reason)
-
-
-def chromium() -> str | None:
-    found = [shutil.which(name) for name in BROWSERS] + [path for path in PLACES if Path(path).exists()]
-    return next((path for path in found if path), None)
 
 
 @pytest.fixture(scope="session")
@@ -67,19 +36,6 @@ def address():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    executable = chromium()
-    if executable is None:
-        absent("no Chromium, Chrome or Edge is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=[*CUT_OFF, "--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Visit:

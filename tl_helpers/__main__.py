@@ -1,6 +1,8 @@
-"""``python -m tl_helpers``: fetch data and weights, record and reproduce experiments, check the bands."""
+"""``python -m tl_helpers``: fetch data, record and reproduce experiments, check bands, use a model of your own."""
 
 import argparse
+import contextlib
+import os
 import re
 import sys
 import time
@@ -56,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--folder", type=Path, help="check the runs noted in this folder (default: the package's records)"
     )
+    predict = command("predict", _predict, "say what a saved model sees in pictures")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="a .keras file written by predictor.save")
+    predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files (PNG, JPEG, WebP …)")
+    predict.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to show (default: 3)")
+    predict.add_argument("--json", action="store_true", help="one JSON object a picture, one a line")
+    serve = command("serve", _serve, "show a page, on this computer alone, to drop pictures on")
+    serve.add_argument("model", type=Path, metavar="MODEL", help="a .keras file written by predictor.save")
+    serve.add_argument("--port", type=int, default=8765, help="default: 8765; 0 takes any free one")
     return parser
 
 
@@ -158,6 +168,56 @@ def _check_bands(chosen: argparse.Namespace) -> int:
         print(problem)
     print(f"{len(problems)} problems in the records of {len(found)} experiments")
     return 1 if problems else 0
+
+
+def _predict(chosen: argparse.Namespace) -> int:
+    """Every picture's likeliest classes; one that cannot be read does not keep the others from being read."""
+    import json
+
+    from tl_helpers import report
+    from tl_helpers.picture_files import PictureRefused
+
+    with _native_notes_hidden():
+        from tl_helpers import predictor
+
+        found, rows, refused = predictor.load(chosen.model), [], 0
+    for picture in chosen.pictures:
+        try:
+            answer = found.predict(picture, chosen.top)
+        except PictureRefused as error:
+            refused += 1
+            answer = {"error": str(error)}
+            print(f"{picture}: {error}", file=sys.stderr)
+        if chosen.json:
+            print(json.dumps({"picture": str(picture), **answer}, ensure_ascii=False))
+        shown = [f"{guess['class']} {guess['probability']:.1%}" for guess in answer.get("top", [])]
+        rows += [[str(picture), *shown]] if shown else []
+    if rows and not chosen.json:
+        places = ["picture", *(f"{place}." for place in range(1, len(rows[0])))]
+        print(report.Table(places, rows))
+    return 1 if refused else 0
+
+
+@contextlib.contextmanager
+def _native_notes_hidden():
+    """Keep what the framework's native code writes to stderr at its start off a reader's terminal; errors are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    with _native_notes_hidden():
+        from tl_helpers import serving
+
+    serving.serve(chosen.model, chosen.port)
+    return 0
 
 
 def book_folder() -> Path:

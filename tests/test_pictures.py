@@ -1,0 +1,405 @@
+"""A reader's own pictures: odd files are survived and named, the split is the seed's, a model travels as one file."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tl_helpers import __main__ as cli
+from tl_helpers import picture_files, pictures, predictor, runtime
+
+
+def colour(rgb, size=(40, 30)):
+    """A plain picture with a few other pixels, so that no two are the same file."""
+    image = Image.new("RGB", size, rgb)
+    image.putpixel((0, 0), tuple(np.random.default_rng(sum(rgb)).integers(0, 255, 3).tolist()))
+    return image
+
+
+def encoded(image, kind="PNG", **options) -> bytes:
+    held = io.BytesIO()
+    image.save(held, kind, **options)
+    return held.getvalue()
+
+
+def fill(folder, rgb, count=6):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        colour((rgb[0], rgb[1], rgb[2] + i)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def album(tmp_path):
+    """Two plain classes, red and blue."""
+    fill(tmp_path / "red", (200, 10, 10))
+    fill(tmp_path / "blue", (10, 10, 200))
+    return tmp_path
+
+
+def load(folder, **options):
+    return pictures.load_folder(folder, pixels=8, progress=False, **options)
+
+
+# --- one picture
+
+
+def test_what_is_read_is_the_picture():
+    made = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
+    image, notes = pictures.read(encoded(Image.fromarray(made)), pixels=16)
+    assert image.dtype == np.uint8 and notes == []
+    np.testing.assert_array_equal(image, made)
+
+
+GREY = np.full((20, 20), 100, np.uint8)
+ODD = {
+    "grey": (encoded(Image.fromarray(GREY)), (100, 100, 100), "grey to RGB"),
+    "palette": (encoded(colour((200, 10, 10)).quantize(8)), (200, 10, 10), "palette to RGB"),
+    "see-through": (encoded(Image.new("RGBA", (9, 9), (200, 10, 10, 0))), (255, 255, 255), "transparency over white"),
+    "half see-through": (encoded(Image.new("LA", (9, 9), (0, 128))), (127, 127, 127), "transparency over white"),
+    "palette with a see-through colour": (
+        encoded(Image.new("P", (9, 9), 0), transparency=0), (255, 255, 255), "transparency over white",
+    ),
+    "CMYK": (encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), (254, 0, 0), "CMYK to RGB"),
+    "16 bits": (encoded(Image.fromarray(np.full((9, 9), 100 * 256, np.uint16))), (100, 100, 100), "16 bits to 8"),
+    "16 bits, dark": (encoded(Image.fromarray(np.full((9, 9), 200, np.uint16))), (0, 0, 0), "16 bits to 8"),
+    "32 bits": (encoded(Image.fromarray(np.full((9, 9), 90, np.int32)), "TIFF"), (90, 90, 90), "16 bits to 8"),
+    "one bit": (encoded(Image.new("1", (9, 9), 1)), (255, 255, 255), "black and white to RGB"),
+    "animated": (
+        encoded(colour((200, 10, 10)), "GIF", save_all=True, append_images=[colour((10, 10, 200))]), (200, 10, 10),
+        "several frames: the first",
+    ),
+    "WebP": (encoded(colour((200, 10, 10)), "WEBP", lossless=True), (200, 10, 10), None),
+    "one pixel": (encoded(Image.new("RGB", (1, 1), (5, 6, 7))), (5, 6, 7), None),
+    "very flat": (encoded(Image.new("RGB", (900, 1), (5, 6, 7))), (5, 6, 7), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_become_rgb(name):
+    held, expected, note = ODD[name]
+    image, notes = pictures.read(held, pixels=8)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+    assert np.abs(image[4, 4].astype(int) - expected).max() <= 3, image[4, 4]
+    assert note in notes if note else notes == []
+
+
+def test_a_photo_is_turned_upright():
+    photo = Image.new("RGB", (20, 20), (255, 255, 255))
+    photo.paste((0, 0, 0), (0, 0, 20, 10))  # black above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: black belongs right
+    image, notes = pictures.read(encoded(photo, "PNG", exif=exif), pixels=20)
+    assert image[:, 15:].mean() < 30 and image[:, :5].mean() > 225 and notes == ["turned upright (EXIF)"]
+
+
+def bomb() -> bytes:
+    """A PNG of 60,000 x 60,000 pixels in a few bytes."""
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    size = (60_000).to_bytes(4, "big")
+    head = chunk(b"IHDR", size + size + bytes([8, 0, 0, 0, 0]))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+WHOLE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)), "JPEG")
+BAD = {
+    "zero bytes": (b"", "empty"),
+    "text": (b"just words, no picture", "not a picture"),
+    "truncated JPEG": (WHOLE[: len(WHOLE) // 2], "damaged"),
+    "truncated PNG": (encoded(colour((1, 2, 3)).resize((200, 200)))[:300], "damaged"),
+    "damaged PNG": (encoded(colour((1, 2, 3)))[:30] + bytes(40), "damaged|not a picture"),
+    "decompression bomb": (bomb(), "too large"),
+    "wide": (encoded(Image.new("1", (60_000, 1000))), "too large: 60000 x 1000"),
+    "decimal numbers": (encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"), "decimal numbers"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    "iPhone photo": (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC photo.*JPEG"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_picture_is_refused_with_a_reason(name):
+    held, why = BAD[name]
+    with pytest.raises(pictures.PictureRefused, match=why):
+        pictures.read(held)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_escapes_as_another_error(seed):
+    """Bytes turned at random in pictures of all kinds: a picture or a refusal, never a crash."""
+    rng = np.random.default_rng(seed)
+    held = bytearray(list(ODD.values())[seed % len(ODD)][0])
+    for place in rng.integers(0, len(held), 1 + seed % 7):
+        held[place] = rng.integers(0, 256)
+    try:
+        image, _ = pictures.read(bytes(held), pixels=8)
+        assert image.shape == (8, 8, 3)
+    except pictures.PictureRefused as error:
+        assert str(error)
+
+
+def test_fits_crop_pad_and_squash():
+    wide = Image.new("RGB", (30, 10), (0, 0, 0))
+    wide.paste((255, 255, 255), (10, 0, 20, 10))
+    crop, pad, squash = (pictures.read(encoded(wide), pixels=30, fit=fit)[0] for fit in ("crop", "pad", "squash"))
+    assert crop.mean() > 240
+    assert 120 < pad[2, 15, 0] < 135 and pad[15, 15, 0] > 240 and pad[15, 2, 0] < 15
+    assert squash[2, 15, 0] > 240 and squash[15, 2, 0] < 15
+    with pytest.raises(ValueError, match="fit must be one of crop, pad, squash.*Received: 'stretch'"):
+        pictures.read(encoded(wide), fit="stretch")
+
+
+def test_large_jpegs_are_decoded_small(monkeypatch):
+    big = encoded(Image.new("RGB", (4000, 3000), (9, 99, 199)), "JPEG")
+    seen = []
+    monkeypatch.setattr(picture_files, "_rgb", lambda image, notes: seen.append(image.size) or image.convert("RGB"))
+    image, _ = pictures.read(big, pixels=32)
+    assert seen[0][0] < 1000 and np.abs(image.astype(int) - (9, 99, 199)).max() < 6
+
+
+# --- a folder
+
+
+def test_a_folder_becomes_a_data_set(album):
+    data, seen = load(album)
+    assert data.class_names == ("blue", "red") and data.copy == "own"
+    assert data.sizes() == {"train": 10, "val": 2, "test": 2} or sum(data.sizes().values()) == 12
+    for split in (data.train, data.val, data.test):
+        assert set(split.labels) == {0, 1} and split.images.shape[1:] == (8, 8, 3)
+        reds = split.images[split.labels == 1].astype(int)
+        assert (reds[..., 0] > reds[..., 2] + 100).mean() > 0.9
+    assert seen.used == {"blue": 6, "red": 6} and not seen.skipped and not seen.changed
+    whole = np.concatenate([s.images.reshape(len(s), -1) for s in (data.train, data.val, data.test)])
+    assert len(np.unique(whole, axis=0)) == 12, "every picture is in one part, once"
+
+
+def test_the_seed_draws_the_split(album):
+    one, same, other = (load(album, seed=seed)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.test.images, same.test.images)
+    assert one.sha256 == same.sha256
+    assert any(not np.array_equal(getattr(one, p).images, getattr(other, p).images) for p in ("train", "val", "test"))
+
+
+def test_a_class_of_three_is_in_every_part(album):
+    fill(album / "green", (10, 200, 10), count=3)
+    data, _ = load(album, val=0.4, test=0.4)
+    assert all(1 in split.labels for split in (data.train, data.val, data.test))
+
+
+def test_everything_odd_at_once(album):
+    """All odd files in one folder: what can be used is, everything else is named with its reason."""
+    for name, (held, _, _) in ODD.items():
+        (album / "red" / f"{name}.img").write_bytes(held)
+    for name, (held, _) in BAD.items():
+        (album / "blue" / f"{name}.png").write_bytes(held)
+    (album / "red" / ".DS_Store").write_bytes(b"x")
+    (album / "red" / "._a.png").write_bytes(b"x")
+    (album / "Thumbs.db").write_bytes(b"x")
+    (album / ".git").mkdir()
+    (album / "stray.png").write_bytes(encoded(colour((7, 7, 7))))
+    (album / "nothing").mkdir()
+    fill(album / "two", (1, 200, 1), count=2)
+    fill(album / "grün – 緑 😀", (10, 200, 10))
+    inner = fill(album / "blue" / "holiday" / "beach", (10, 60, 200))
+    (inner / "again.png").write_bytes((album / "red" / "0.png").read_bytes())
+    data, seen = load(album)
+    assert data.class_names == ("blue", "grün – 緑 😀", "red")
+    assert seen.used == {"blue": 13, "grün – 緑 😀": 6, "red": 5 + len(ODD)}
+    why = dict(seen.skipped)
+    for name, (_, reason) in BAD.items():
+        assert re.search(reason, why[f"blue/{name}.png"]), (name, why[f"blue/{name}.png"])
+    assert "at least 3" in why["nothing/"] and "empty class" in why["nothing/"] and "only 2 usable" in why["two/"]
+    assert "hidden" in why["red/.DS_Store"] and "hidden" in why[".git"] and "no class folder" in why["stray.png"]
+    assert why["red/0.png"] == "the same file as blue/holiday/beach/again.png, in another class: which is right?"
+    assert {name for name, _ in seen.changed} >= {"red/grey.img", "red/CMYK.img", "red/16 bits.img"}
+    text = str(seen)
+    assert "skipped" in text and "zero bytes" in text and "<table>" in seen._repr_html_()
+    assert not (set(why) & {name for name, _ in seen.changed})
+
+
+def test_links_are_followed_to_files_and_never_in_circles(album):
+    target = album.parent / f"{album.name}-elsewhere"
+    fill(target, (90, 90, 10), count=4)
+    try:
+        (album / "linked").symlink_to(target, target_is_directory=True)
+        (album / "red" / "broken.png").symlink_to(album / "gone.png")
+        (album / "red" / "circle").symlink_to(album, target_is_directory=True)
+        (album / "red" / "one.png").symlink_to(target / "3.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    data, seen = load(album)
+    why = dict(seen.skipped)
+    assert data.class_names == ("blue", "linked", "red") and seen.used["linked"] == 4
+    assert "broken link" in why["red/broken.png"] and "not followed" in why["red/circle/"]
+    assert "the same file as linked/3.png" in why["red/one.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no text")
+def test_names_that_are_no_text_can_be_shown(album):
+    (album / "red" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    _, seen = load(album)
+    str(seen).encode("utf-8")
+    assert any("caf" in name for name, _ in seen.skipped)
+
+
+def test_a_file_that_may_not_be_read_is_skipped(album, monkeypatch):
+    from pathlib import Path
+
+    whole = Path.read_bytes
+    (album / "red" / "mine.png").write_bytes(b"x")
+
+    def read_bytes(path):
+        if path.name == "mine.png":
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert ("red/mine.png", "cannot be read: Permission denied") in load(album)[1].skipped
+
+
+def test_wrong_folders_are_named(tmp_path, album):
+    with pytest.raises(FileNotFoundError, match="no such folder: .*missing.*one folder for each class"):
+        load(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load(album / "red" / "0.png")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match="holds no folders. Make one folder for each class"):
+        load(tmp_path / "bare")
+    with pytest.raises(ValueError, match="holds no folders"):
+        load(album / "red")
+    fill(tmp_path / "split" / "train" / "red", (200, 0, 0))
+    (tmp_path / "split" / "Test").mkdir()
+    with pytest.raises(ValueError, match="looks split already: it holds Test, train"):
+        load(tmp_path / "split")
+    fill(tmp_path / "single" / "only", (200, 0, 0))
+    (tmp_path / "single" / "nothing").mkdir()
+    with pytest.raises(ValueError, match="(?s)at least two classes.*Received: only.*nothing/.*empty class"):
+        load(tmp_path / "single")
+    with pytest.raises(ValueError, match="val and test must be shares"):
+        load(album, val=0.5, test=0.5)
+
+
+# --- a model as one file
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Red against blue by the mean colour: a model small enough for every test."""
+    runtime.set_seed(0)
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.Dense(2, name="head")(x))
+    model.get_layer("head").set_weights([np.array([[-2.0, 2], [0, 0], [2, -2]], np.float32), np.zeros(2, np.float32)])
+    path = tmp_path_factory.mktemp("model") / "my colours.keras"
+    return predictor.save(model, path, ["blue", "röd"], pixels=8, fit="pad"), path
+
+
+def test_a_reloaded_model_is_the_same(trained):
+    saved, path = trained
+    again = predictor.load(path)
+    assert (again.class_names, again.pixels, again.fit) == (("blue", "röd"), 8, "pad")
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(again.probabilities(images), saved.probabilities(images))
+    answer = again.predict(encoded(colour((200, 10, 10))))
+    assert answer["top"][0]["class"] == "röd" and 0.9 < answer["top"][0]["probability"] <= 1
+    assert sum(guess["probability"] for guess in answer["top"]) == pytest.approx(1)
+
+
+def test_a_transfer_model_survives_saving(tmp_path):
+    from tl_helpers import backbones, models
+
+    model = models.transfer_model(backbones.vgg16(weights="tiny-imagenet"), 3)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    predictor.save(model, tmp_path / "m.keras", ["a", "b", "c"])
+    np.testing.assert_array_equal(
+        predictor.load(tmp_path / "m.keras").model.predict_on_batch(images), model.predict_on_batch(images)
+    )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel needs TensorFlow")
+def test_the_exported_model_gives_the_same_outputs(trained, tmp_path):
+    saved, _ = trained
+    for _ in range(2):  # an earlier export is replaced
+        folder = predictor.export(saved, tmp_path / "exported")
+    images = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        predictor.run_exported(folder, images), saved.model.predict_on_batch(images), rtol=1e-5, atol=1e-5
+    )
+    assert (folder / "class_names.txt").read_text(encoding="utf-8").split() == ["blue", "röd"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="must be empty, new, or an earlier export"):
+        predictor.export(saved, tmp_path / "other")
+    assert (tmp_path / "other" / "thesis.txt").exists()
+
+
+def test_another_backend_says_how_to_export(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="Received: jax.*KERAS_BACKEND=tensorflow"):
+        predictor.export(trained[0], tmp_path / "x")
+
+
+def test_wrong_model_files_are_named(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such model file"):
+        predictor.load(tmp_path / "gone.keras")
+    (tmp_path / "text.keras").write_text("text")
+    with pytest.raises(ValueError, match="must be a .keras file written by predictor.save"):
+        predictor.load(tmp_path / "text.keras")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "bare.keras")
+    with pytest.raises(ValueError, match="without class names"):
+        predictor.load(tmp_path / "bare.keras")
+    with pytest.raises(ValueError, match="ends in .keras. Received: m.h5"):
+        predictor.save(trained[0].model, tmp_path / "m.h5", ["a", "b"])
+    with pytest.raises(ValueError, match="3 names for 2 outputs"):
+        predictor.save(trained[0].model, tmp_path / "m.keras", ["a", "b", "c"])
+
+
+# --- the command line
+
+
+def test_predict_shows_a_table(trained, album, capsys):
+    assert cli.main(["predict", str(trained[1]), str(album / "red" / "0.png"), str(album / "blue" / "1.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["picture", "1.", "2."]
+    assert "röd 9" in lines[1] and "0.png" in lines[1] and "blue 9" in lines[2]
+
+
+def test_predict_as_json_names_what_it_refused(trained, album, capsys):
+    (album / "red" / "bad.png").write_bytes(b"x")
+    call = ["predict", str(trained[1]), str(album / "red" / "bad.png"), str(album / "red" / "0.png")]
+    assert cli.main([*call, "--json", "--top", "1"]) == 1
+    told = capsys.readouterr()
+    bad, good = map(json.loads, told.out.splitlines())
+    assert "not a picture" in bad["error"] and "bad.png" in told.err
+    assert [guess["class"] for guess in good["top"]] == ["röd"]
+
+
+def test_predict_reports_a_missing_model_or_picture(trained, tmp_path, capsys):
+    assert cli.main(["predict", str(tmp_path / "none.keras"), "a.png"]) == 1
+    assert "error: no such model file" in capsys.readouterr().err
+    assert cli.main(["predict", str(trained[1]), str(tmp_path / "none.png")]) == 1
+    assert "none.png: cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_predict_works_as_a_program(trained, album):
+    call = [sys.executable, "-m", "tl_helpers", "predict", str(trained[1]), str(album / "red" / "0.png")]
+    done = subprocess.run(call, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert "röd" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["predict", "serve"])
+def test_help_says_how_to_call(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+    assert ended.value.code == 0 and "a .keras file written by predictor.save" in capsys.readouterr().out

@@ -1,0 +1,110 @@
+"""One picture file as a network takes it, or the reason why not: ``read``."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # no EPS: it would start another program
+MOST_PIXELS = 50_000_000
+FITS = ("crop", "pad", "squash")
+
+
+class PictureRefused(ValueError):
+    """A file that gives no picture; the message says why, and what to do."""
+
+
+def read(source: Path | str | bytes, *, pixels: int = 32, fit: str = "crop") -> tuple[np.ndarray, list[str]]:
+    """One picture as a network takes it, whatever form its file has. Training and prediction both read by this.
+
+    Args:
+        source: a file, or its bytes.
+        pixels: side of the square result.
+        fit: ``crop`` cuts the middle square out, ``pad`` adds grey borders, ``squash`` ignores the shape.
+    Returns:
+        uint8 (pixels, pixels, 3), RGB, 0-255; and notes on what had to be changed, in words.
+    Raises:
+        PictureRefused: the file is no picture, is damaged, or is too large.
+        ValueError: ``pixels`` or ``fit`` is no possible choice.
+    """
+    if fit not in FITS or pixels < 1:
+        raise ValueError(f"fit must be one of {', '.join(FITS)}, pixels at least 1. Received: {fit!r}, {pixels}")
+    held = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else held_bytes(Path(source))
+    if not held:
+        raise PictureRefused("the file is empty (zero bytes)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large or odd files; both are judged here
+        try:
+            return _decode(held, pixels, fit)
+        except PictureRefused:
+            raise
+        except Exception as error:  # a decoder meets damaged bytes with almost any exception
+            raise PictureRefused(_reason(held, error)) from error
+
+
+def held_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        PictureRefused: it cannot be read; the message says why.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PictureRefused(f"cannot be read: {error.strerror or error}") from error
+
+
+def _decode(held: bytes, pixels: int, fit: str) -> tuple[np.ndarray, list[str]]:
+    notes = []
+    with Image.open(io.BytesIO(held), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise PictureRefused(f"too large: {width} x {height} pixels; at most {MOST_PIXELS:,} pixels are decoded")
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            notes.append("several frames: the first")
+        image.draft(None, (4 * pixels, 4 * pixels))  # a large JPEG is decoded at a smaller size
+        image.load()
+        if image.getexif().get(0x0112, 1) not in (0, 1):
+            notes.append("turned upright (EXIF)")
+        image = _rgb(ImageOps.exif_transpose(image), notes)
+    return np.asarray(_square(image, pixels, fit)), notes
+
+
+def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Any mode to RGB: transparency over white, 16 bits to 8."""
+    mode = image.mode
+    if mode == "F":
+        raise PictureRefused("pixels are decimal numbers of an unknown range; save it with 8 bits a channel")
+    if mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        notes.append("16 bits to 8")
+        deep = mode != "I" or values.max() > 255  # "I" holds 32 bits, and often only 8 or 16 of them are used
+        image = Image.fromarray(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8))
+    if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        notes.append("transparency over white")
+        clear = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    elif mode != "RGB" and not mode.startswith("I"):
+        notes.append({"P": "palette", "L": "grey", "1": "black and white"}.get(mode, mode) + " to RGB")
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, pixels: int, fit: str) -> Image.Image:
+    size, smooth = (pixels, pixels), Image.Resampling.LANCZOS
+    if fit == "crop":
+        return ImageOps.fit(image, size, smooth)
+    if fit == "pad":
+        return ImageOps.pad(image, size, smooth, color=(128, 128, 128))
+    return image.resize(size, smooth)
+
+
+def _reason(held: bytes, error: Exception) -> str:
+    if held[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
+        return "a HEIC photo, which is not read here; export it as JPEG"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a picture in a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large: at most {MOST_PIXELS:,} pixels are decoded"
+    return f"damaged: {error or type(error).__name__}"

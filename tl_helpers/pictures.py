@@ -1,0 +1,209 @@
+"""A reader's own pictures: ``load_folder`` turns a folder of class folders into a data set, and says what it left out."""
+
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tl_helpers import datasets, report
+from tl_helpers.picture_files import PictureRefused, held_bytes, read
+
+__all__ = ["FolderReport", "PictureRefused", "load_folder", "read"]
+
+ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "test"}
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+@dataclass
+class FolderReport:
+    """What ``load_folder`` met.
+
+    Attributes:
+        folder: where it looked.
+        used: class name to the number of pictures used.
+        skipped: (file or folder, why it was left out).
+        changed: (file, what had to be done to it) for pictures that were used.
+    """
+
+    folder: str
+    used: dict[str, int] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[tuple[str, str]] = field(default_factory=list)
+
+    def table(self, rows: int = 30) -> report.Table:
+        """Classes with their counts, then what was skipped, then what was changed; at most so many rows of each."""
+        parts = [("used", [(name, f"{count} pictures") for name, count in self.used.items()])]
+        parts += [("skipped", self.skipped), ("changed", self.changed)]
+        lines = []
+        for what, found in parts:
+            lines += [(what, name, why) for name, why in found[:rows]]
+            if len(found) > rows:
+                lines.append((what, f"… and {len(found) - rows} more", ""))
+        return report.Table(["", "file or class", "what"], lines, self.summary())
+
+    def summary(self) -> str:
+        """One sentence."""
+        return (
+            f"{sum(self.used.values())} pictures of {len(self.used)} classes used, {len(self.skipped)} files or "
+            f"folders skipped, {len(self.changed)} pictures changed to fit."
+        )
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def __str__(self) -> str:
+        return repr(self.table())
+
+
+def load_folder(
+    path: Path | str,
+    *,
+    pixels: int = 32,
+    fit: str = "crop",
+    val: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    name: str = "own pictures",
+    progress: bool = True,
+) -> tuple[datasets.Dataset, FolderReport]:
+    """A folder of class folders as a data set; odd files are skipped or repaired, and the report names each of them.
+
+    Pictures may lie in folders inside a class folder. Hidden files, files that are no pictures, and all but one of
+    identical files are left out (a copy in two parts of the split would give the test away), and so is a class with
+    fewer than three pictures. Links to files are followed, links to folders only for a class folder itself.
+
+    Args:
+        path: the folder; each folder in it is a class.
+        pixels, fit: as in ``read``.
+        val, test: shares of each class kept for validation and for the test, at least one picture each.
+        seed: draws the split.
+        name: for the records.
+        progress: show a progress bar.
+    Returns:
+        The data set, classes in alphabetical order; and the report.
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no class folders, is split already, has fewer than two usable classes; or shares out of range.
+    """
+    root = Path(path)
+    folders = _class_folders(root)
+    if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
+        raise ValueError(f"val and test must be shares above 0, together below 1. Received: {val}, {test}")
+    seen, images, labels, hashes = FolderReport(str(root)), [], [], {}
+    _stray_files(root, seen)
+    for class_name, folder in tqdm(folders.items(), unit="class", desc="pictures", disable=not progress, leave=False):
+        taken = (_take(file, root, seen, hashes, pixels, fit) for file in _files(folder, root, seen))
+        found = [picture for picture in taken if picture is not None]
+        if len(found) < 3:
+            why = "empty class" if not found else f"only {len(found)} usable pictures"
+            seen.skipped.append((f"{_shown(folder, root)}/", f"{why}; a class needs at least 3 (train, val, test)"))
+            continue
+        labels += [len(seen.used)] * len(found)
+        seen.used[class_name] = len(found)
+        images += found
+    if len(seen.used) < 2:
+        raise ValueError(
+            f"{root} must hold at least two classes with three pictures each. Received: "
+            f"{', '.join(seen.used) or 'no usable class'}. What was skipped, and why:\n{seen}"
+        )
+    train_rows, val_rows, test_rows = _split(np.array(labels), val, test, seed)
+    arrays, ids = np.stack(images), np.array(labels, np.int32)
+    parts = [(arrays[rows], ids[rows]) for rows in (train_rows, val_rows, test_rows)]
+    return datasets.from_arrays(name, *parts, class_names=tuple(seen.used), licence="the reader's own"), seen
+
+
+def _class_folders(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such folder: {root}. Give the folder that holds one folder for each class")
+    found = sorted((f for f in root.iterdir() if f.is_dir() and not _hidden(f)), key=lambda f: f.name)
+    named = {unicodedata.normalize("NFC", _printable(f.name)): f for f in found}
+    if not named:
+        raise ValueError(
+            f"{root} holds no folders. Make one folder for each class in it, named after the class, and put the pictures there"
+        )
+    if {n.lower() for n in named} <= ALREADY_SPLIT:
+        raise ValueError(
+            f"{root} looks split already: it holds {', '.join(named)}. Give one of these folders (the one with the most "
+            "pictures); the split into train, val and test is drawn here, by the seed"
+        )
+    return named
+
+
+def _stray_files(root: Path, seen: FolderReport) -> None:
+    for file in sorted(root.iterdir()):
+        if _hidden(file):
+            seen.skipped.append((_shown(file, root), "hidden or a system's own"))
+        elif not file.is_dir():
+            seen.skipped.append((_shown(file, root), "lies in no class folder"))
+
+
+def _files(folder: Path, root: Path, seen: FolderReport) -> Iterator[Path]:
+    """Every file below a class folder, in a fixed order; what is hidden or linked in a circle is noted and left out."""
+    for where, folders, files in os.walk(folder):
+        for name in sorted(folders):
+            inner = Path(where, name)
+            if _hidden(inner) or inner.is_symlink():
+                why = "hidden or a system's own" if _hidden(inner) else "a link to a folder, not followed"
+                seen.skipped.append((f"{_shown(inner, root)}/", why))
+                folders.remove(name)
+        folders.sort()
+        for name in sorted(files):
+            file = Path(where, name)
+            if _hidden(file):
+                seen.skipped.append((_shown(file, root), "hidden or a system's own"))
+            elif not file.is_file():
+                seen.skipped.append((_shown(file, root), "a broken link" if file.is_symlink() else "no ordinary file"))
+            else:
+                yield file
+
+
+def _take(file: Path, root: Path, seen: FolderReport, hashes: dict, pixels: int, fit: str) -> np.ndarray | None:
+    """One file's picture, or None with the reason noted."""
+    shown = _shown(file, root)
+    try:
+        held = held_bytes(file)
+        picture, notes = read(held, pixels=pixels, fit=fit)
+    except PictureRefused as error:
+        seen.skipped.append((shown, str(error)))
+        return None
+    first = hashes.setdefault(hashlib.sha256(held).digest(), shown)
+    if first != shown:
+        other = "" if first.split("/")[0] == shown.split("/")[0] else ", in another class: which is right?"
+        seen.skipped.append((shown, f"the same file as {first}{other}"))
+        return None
+    if notes:
+        seen.changed.append((shown, ", ".join(notes)))
+    return picture
+
+
+def _split(labels: np.ndarray, val: float, test: float, seed: int) -> list[np.ndarray]:
+    """Rows of train, val and test; every class is in each."""
+    parts = [[], [], []]
+    order = np.random.RandomState(seed).permutation(len(labels))
+    for c, n in sorted(Counter(labels.tolist()).items()):
+        rows = order[labels[order] == c]
+        n_val, n_test = (max(1, round(n * share)) for share in (val, test))
+        while n_val + n_test >= n:  # a small class keeps one for training
+            n_val, n_test = (n_val - 1, n_test) if n_val >= n_test else (n_val, n_test - 1)
+        for part, found in zip(parts, np.split(rows, [n - n_val - n_test, n - n_test])):
+            part.append(found)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
+
+
+def _shown(path: Path, root: Path) -> str:
+    return _printable(path.relative_to(root).as_posix())
+
+
+def _printable(name: str) -> str:
+    """A name as text, even where the file system holds bytes that are none."""
+    return name.encode("utf-8", "replace").decode("utf-8")

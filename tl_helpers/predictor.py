@@ -1,0 +1,158 @@
+"""A trained model as one file: ``save`` it with its class names, ``load`` it, ``predict``, ``export`` it."""
+
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tl_helpers import picture_files
+
+LAYER = "classes"
+
+
+@keras.saving.register_keras_serializable("tl_helpers")
+class Classes(keras.layers.Layer):
+    """Passes logits on unchanged, and carries what belongs to them: the class names, and how pictures are read.
+
+    Args:
+        class_names: one for each logit.
+        pixels, fit: how a picture is brought to the model's input, as in ``pictures.read``.
+    """
+
+    def __init__(self, class_names, pixels: int = 32, fit: str = "crop", dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
+        self.class_names, self.pixels, self.fit = tuple(class_names), pixels, fit
+
+    def call(self, logits):
+        return logits
+
+    def get_config(self):
+        own = {"class_names": list(self.class_names), "pixels": self.pixels, "fit": self.fit}
+        return {**super().get_config(), **own}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A model that takes pictures as files.
+
+    Attributes:
+        model: pixels 0-255 (n, pixels, pixels, 3) in, logits (n, classes) out.
+        class_names: one for each logit.
+        pixels, fit: how a picture is read.
+    """
+
+    model: keras.Model
+    class_names: tuple[str, ...]
+    pixels: int
+    fit: str
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Images (n, pixels, pixels, 3), 0-255, to probabilities (n, classes)."""
+        logits = np.asarray(self.model.predict_on_batch(np.asarray(images, "float32")), np.float64)
+        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    def predict(self, source: Path | str | bytes, top: int = 3) -> dict:
+        """What the model sees in one picture file (or its bytes).
+
+        Returns:
+            ``{"top": [{"class", "probability"}, ...], "notes": [...]}``, the likeliest class first.
+        Raises:
+            PictureRefused: it is no picture that can be read.
+        """
+        image, notes = picture_files.read(source, pixels=self.pixels, fit=self.fit)
+        found = self.probabilities(image[None])[0]
+        order = np.argsort(-found, kind="stable")[: max(1, top)]
+        return {
+            "top": [{"class": self.class_names[i], "probability": float(found[i])} for i in order],
+            "notes": notes,
+        }
+
+
+def save(model: keras.Model, path: Path | str, class_names: Sequence[str], *, pixels: int = 32, fit: str = "crop"):
+    """Write a model into one ``.keras`` file, with its class names and the way its pictures are read.
+
+    Args:
+        model: pixels 0-255 in, logits (n, classes) out.
+        path: a file that ends in ``.keras``.
+        class_names: one for each logit.
+        pixels, fit: how the training pictures were read (``pictures.load_folder``).
+    Returns:
+        The ``Predictor`` that a later ``load`` gives.
+    Raises:
+        ValueError: another ending, or a wrong number of names.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"a model is saved into a file that ends in .keras. Received: {path.name}")
+    images, logits = model.inputs[0], model.outputs[0]
+    if logits.shape[-1] != len(class_names):
+        raise ValueError(
+            f"class_names must name every output. Received: {len(class_names)} names for {logits.shape[-1]} outputs"
+        )
+    whole = keras.Model(images, Classes(class_names, pixels, fit, name=LAYER)(logits), name=model.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.save(path)
+    return _predictor(whole)
+
+
+def load(path: Path | str) -> Predictor:
+    """The predictor in a ``.keras`` file written by ``save``; on any Keras backend.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such model file: {path}. Expected a .keras file written by predictor.save")
+    try:
+        return _predictor(keras.saving.load_model(path, compile=False))
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} must be a .keras file written by predictor.save. Received: {told}") from error
+
+
+def _predictor(model: keras.Model) -> Predictor:
+    classes = next((layer for layer in model.layers if isinstance(layer, Classes)), None)
+    if classes is None:
+        raise ValueError("a model without class names; write it with predictor.save")
+    return Predictor(model, classes.class_names, classes.pixels, classes.fit)
+
+
+def export(predictor: Predictor, folder: Path | str) -> Path:
+    """Write the model as a TensorFlow SavedModel, which runs without Keras and without this package.
+
+    Class names go into ``class_names.txt`` beside it, one a line. An earlier export in the same folder is replaced.
+
+    Returns:
+        The folder.
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: the folder holds something that is no SavedModel.
+    """
+    folder = Path(folder)
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            f"export needs the TensorFlow backend. Received: {keras.backend.backend()}. Save the model, start Python "
+            "again with KERAS_BACKEND=tensorflow, load it, and export it there: a .keras file suits every backend"
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "saved_model.pb").exists():
+        raise ValueError(f"{folder} must be empty, new, or an earlier export. Received: a folder with other files")
+    shutil.rmtree(folder, ignore_errors=True)
+    predictor.model.export(folder, format="tf_saved_model", verbose=False)
+    (folder / "class_names.txt").write_text("\n".join(predictor.class_names) + "\n", encoding="utf-8")
+    return folder
+
+
+def run_exported(folder: Path | str, images: np.ndarray) -> np.ndarray:
+    """Logits (n, classes) of an exported model for images (n, pixels, pixels, 3), to compare with the original's.
+
+    Needs TensorFlow, as every use of a SavedModel does.
+    """
+    served = keras.layers.TFSMLayer(str(folder), call_endpoint="serve")
+    return np.asarray(served(np.asarray(images, "float32")))
