@@ -220,6 +220,17 @@ def test_fit_takes_vectors_of_features(data):
     assert run.history[-1]["val_accuracy"] > 0.5 and set(run.history[0]) >= {"loss", "accuracy", "val_loss", "seconds"}
 
 
+def test_the_history_is_about_all_batches(data):
+    """300 examples in validation are two batches, the second small: Keras's own numbers are the last batch's."""
+    data.val = data.train
+    model = build(dropout=0.0)
+    run = fit(model, data, Recipe(epochs=1, batch_size=32, learning_rate=1e-5))
+    now = evaluation.validation_metrics(model, data)
+    assert run.history[0]["val_accuracy"] == pytest.approx(now["val_accuracy"], abs=1e-4)
+    assert run.history[0]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-3)
+    assert abs(run.history[0]["accuracy"] * 300 - round(run.history[0]["accuracy"] * 300)) < 1e-2
+
+
 def test_shrinking_takes_means():
     images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))

@@ -172,20 +172,36 @@ def _one_epoch(model, batches: Batches, watch: "_Watch") -> dict:
 
     Batch by batch instead of ``model.fit``, whose input pipeline on TensorFlow may idle for seconds at its end.
     """
-    model.reset_metrics()
+    seen = _Mean()
     for i in range(len(batches)):
-        logs = model.train_on_batch(*batches[i], return_dict=True)
+        images, labels = batches[i]
+        seen.add(model.train_on_batch(images, labels, return_dict=True), len(labels))
         watch.bar.update(1)
-    return logs
+    return seen.values()
 
 
 def _validate(model, split, pixels: int | None, batch_size: int = 256) -> dict:
     """The mean loss and metrics over a split, its images shrunk to ``pixels``."""
-    model.reset_metrics()
+    seen = _Mean()
     for i in range(0, len(split.labels), batch_size):
-        images = shrink(split.images[i : i + batch_size], pixels)
-        logs = model.test_on_batch(images, split.labels[i : i + batch_size], return_dict=True)
-    return {f"val_{name}": value for name, value in logs.items()}
+        images, labels = shrink(split.images[i : i + batch_size], pixels), split.labels[i : i + batch_size]
+        seen.add(model.test_on_batch(images, labels, return_dict=True), len(labels))
+    return {f"val_{name}": value for name, value in seen.values().items()}
+
+
+class _Mean:
+    """Means over examples: Keras gives each batch's own, and forgets the batches before it."""
+
+    def __init__(self):
+        self.sums, self.count = {}, 0
+
+    def add(self, logs: dict, count: int) -> None:
+        self.count += count
+        for name, value in logs.items():
+            self.sums[name] = self.sums.get(name, 0.0) + count * float(value)
+
+    def values(self) -> dict:
+        return {name: total / self.count for name, total in self.sums.items()}
 
 
 class _Watch:
