@@ -6,7 +6,7 @@ import pytest
 
 from tl_helpers import evaluation, models, packing, recipes, results, runtime, training
 from tl_helpers.preprocessing import Preprocessing
-from tl_helpers.source_model import with_batch_norm
+from tl_helpers.source_model import measure_again, with_batch_norm
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3)).astype(np.uint8)
 
@@ -53,6 +53,19 @@ def test_it_is_folded_away_again():
         normed.train_on_batch(IMAGES, np.arange(48) % 3)
     packing.assign(plain, packing.fold_model(normed))
     assert np.allclose(values(plain(IMAGES)), values(normed(IMAGES)), rtol=1e-3, atol=1e-2)
+
+
+def test_measuring_again_repairs_running_averages_and_moves_no_weight():
+    normed = with_batch_norm(plain_vgg(), IMAGES)
+    in_training = values(normed(IMAGES, training=True))
+    for layer in normed.layers:
+        if "_bn" in layer.name:
+            layer.moving_mean.assign(layer.moving_mean + 30.0)
+    before = models.snapshot(normed)
+    measure_again(normed, IMAGES)
+    assert np.allclose(values(normed(IMAGES)), in_training, rtol=2e-2, atol=2e-2)
+    assert all("moving" in name for name in models.moved(normed, before))
+    assert all(layer.momentum == 0.99 for layer in normed.layers if "_bn" in layer.name)
 
 
 def test_flips_average_an_image_and_its_mirror_image():

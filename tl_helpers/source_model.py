@@ -14,7 +14,7 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def build_vgg16_bn(
-    classes: int, *, blocks: tuple[tuple[int, int], ...] = BLOCKS, dtype: str | None = None
+    classes: int, *, blocks: tuple[tuple[int, int], ...] = BLOCKS, dtype: str | None = None, momentum: float = 0.99
 ) -> keras.Model:
     """VGG16 with batch norm after each convolution and a linear head on global averages.
 
@@ -26,6 +26,7 @@ def build_vgg16_bn(
         classes: number of logits.
         blocks: (convolutions, channels) of each block; smaller ones for a quick trial.
         dtype: a Keras dtype policy such as ``"mixed_bfloat16"``; preprocessing and logits stay float32.
+        momentum: of batch norm's running averages: what one step keeps of them. With few steps, take less.
     Returns:
         Pixels 0-255 (N, height, width, 3) in, logits (N, classes) out; layers ``block1_conv1``,
         ``block1_bn1`` ... ``head``.
@@ -35,7 +36,7 @@ def build_vgg16_bn(
     for b, (convolutions, channels) in enumerate(blocks, 1):
         for i in range(1, convolutions + 1):
             x = layers.Conv2D(channels, 3, padding="same", use_bias=False, dtype=dtype, name=f"block{b}_conv{i}")(x)
-            x = layers.BatchNormalization(dtype=dtype, name=f"block{b}_bn{i}")(x)
+            x = layers.BatchNormalization(momentum=momentum, dtype=dtype, name=f"block{b}_bn{i}")(x)
             x = layers.Activation("relu", dtype=dtype, name=f"block{b}_relu{i}")(x)
         x = layers.MaxPooling2D(padding="same", dtype=dtype, name=f"block{b}_pool")(x)
     x = layers.GlobalAveragePooling2D(dtype=dtype, name="avg_pool")(x)
@@ -44,7 +45,12 @@ def build_vgg16_bn(
 
 
 def with_batch_norm(
-    model: keras.Model, images: np.ndarray, *, dtype: str | None = None, batch_size: int = 128
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    dtype: str | None = None,
+    momentum: float = 0.99,
+    batch_size: int = 128,
 ) -> keras.Model:
     """Put batch norm back into plain VGG16 for training: after each convolution, the outputs unchanged at first.
 
@@ -55,14 +61,14 @@ def with_batch_norm(
     Args:
         model: ``models.transfer_model`` on ``backbones.vgg16``, its head linear.
         images: (n, height, width, 3), pixels 0-255: training images to measure on; a few hundred will do.
-        dtype: as in ``build_vgg16_bn``.
+        dtype, momentum: as in ``build_vgg16_bn``.
         batch_size: images at a time.
     Returns:
         A model as ``build_vgg16_bn`` makes it; ``packing.fold_model`` turns it into plain VGG16 again.
     """
     head = model.get_layer("head")
     blocks = _blocks(model)
-    found = build_vgg16_bn(head.units, blocks=blocks)
+    found = build_vgg16_bn(head.units, blocks=blocks, momentum=momentum)
     for layer in found.layers:
         if layer.name == "head":
             layer.set_weights(head.get_weights())
@@ -77,9 +83,35 @@ def with_batch_norm(
         norm.set_weights([np.sqrt(variance + norm.epsilon), beta, mean, variance])
     if dtype is None:
         return found
-    other = build_vgg16_bn(head.units, blocks=blocks, dtype=dtype)
+    other = build_vgg16_bn(head.units, blocks=blocks, dtype=dtype, momentum=momentum)
     other.set_weights(found.get_weights())
     return other
+
+
+def measure_again(model: keras.Model, images: np.ndarray, batch_size: int = 128) -> keras.Model:
+    """Set batch norm's running averages anew: plain means over batches in training mode, with the weights as they are.
+
+    Running averages lag behind weights that move, and after few or small batches they are wrong (Wu & Johnson, 2021).
+
+    Args:
+        model: with batch norm, after training.
+        images: (n, height, width, 3), pixels 0-255: training images.
+        batch_size: images at a time; the last batch is left out if it is smaller.
+    Returns:
+        The same model; only running averages have changed.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    batch_size = min(batch_size, len(images))
+    for norm in norms:
+        norm.trainable = True  # a frozen one would not look at the batch
+    for done, start in enumerate(range(0, len(images) - batch_size + 1, batch_size)):
+        for norm in norms:
+            norm.momentum = done / (done + 1)
+        model(images[start : start + batch_size], training=True)
+    for norm, (momentum, trainable) in zip(norms, before, strict=True):
+        norm.momentum, norm.trainable = momentum, trainable
+    return model
 
 
 def _blocks(model: keras.Model) -> tuple[tuple[int, int], ...]:
