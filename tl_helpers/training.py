@@ -175,6 +175,7 @@ def _one_epoch(model, batches: Batches, watch: "_Watch") -> dict:
     seen = _Mean()
     for i in range(len(batches)):
         images, labels = batches[i]
+        model.reset_metrics()
         seen.add(model.train_on_batch(images, labels, return_dict=True), len(labels))
         watch.bar.update(1)
     return seen.values()
@@ -185,12 +186,13 @@ def _validate(model, split, pixels: int | None, batch_size: int = 256) -> dict:
     seen = _Mean()
     for i in range(0, len(split.labels), batch_size):
         images, labels = shrink(split.images[i : i + batch_size], pixels), split.labels[i : i + batch_size]
+        model.reset_metrics()
         seen.add(model.test_on_batch(images, labels, return_dict=True), len(labels))
     return {f"val_{name}": value for name, value in seen.values().items()}
 
 
 class _Mean:
-    """Means over examples: Keras gives each batch's own, and forgets the batches before it."""
+    """Means over examples of what batches gave, each on its own: since 3.15 Keras forgets the batches before by itself."""
 
     def __init__(self):
         self.sums, self.count = {}, 0
