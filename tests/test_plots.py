@@ -34,6 +34,15 @@ def test_seeds_show_every_seed_and_the_mean():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
 
 
+def test_cost_lines_carry_each_choice_at_its_cost_and_mean():
+    ax = plots.against_cost(
+        None, {"a": {"32": (10.0, [0.1, 0.3]), "64": (40.0, [0.5])}, "b": {"32": (5.0, [0.2])}}, "c"
+    )
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [10, 40])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.2, 0.5])
+    assert ax.get_xscale() == "log" and [t.get_text() for t in ax.texts] == ["32", "64", "32"]
+
+
 def test_lines_skip_points_without_values():
     ax = plots.lines_with_spread(None, [1, 2, 3], {"a": np.array([[1.0, np.nan, 3.0], [2.0, np.nan, 5.0]])}, "x", "y")
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 3])

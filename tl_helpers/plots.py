@@ -119,6 +119,32 @@ def lines_with_spread(
     return ax
 
 
+def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, ylabel: str = "test accuracy"):
+    """What a choice brings against what it costs: one line a network, one labelled point a choice.
+
+    Args:
+        ax: where to draw; None makes a new figure.
+        series: network to {choice: (cost, one number a seed)}, in the order of the line.
+        xlabel: what the cost is, with its unit; the axis is logarithmic.
+        ylabel: what the numbers are.
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for i, (name, points) in enumerate(series.items()):
+        colour, cost = COLOURS[i % 7], [x for x, _ in points.values()]
+        means = [float(np.mean(numbers)) for _, numbers in points.values()]
+        ax.plot(cost, means, color=colour, linestyle=LINES[i % 7], marker=MARKERS[i % 7], markersize=5, label=name)
+        ends = [[min(numbers) for _, numbers in points.values()], [max(numbers) for _, numbers in points.values()]]
+        ax.vlines(cost, *ends, color=colour, linewidth=1)
+        for choice, x, y in zip(points, cost, means, strict=True):
+            ax.annotate(choice, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=7)
+    ax.set_xscale("log")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(fontsize=8)
+    return ax
+
+
 def bars(ax, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None):
     """One horizontal bar an arm, starting at zero, with an optional error a bar.
 
