@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 # Okabe & Ito's palette (colour-blind safe), each colour with its own marker and line so that grey print works too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -140,6 +141,10 @@ def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, yla
         for choice, x, y in zip(points, cost, means, strict=True):
             ax.annotate(choice, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=7)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=8)
     return ax
