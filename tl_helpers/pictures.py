@@ -20,7 +20,7 @@ ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "test"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-@dataclass
+@dataclass(repr=False)
 class FolderReport:
     """What ``load_folder`` met.
 
@@ -57,7 +57,7 @@ class FolderReport:
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return repr(self.table())
 
 
