@@ -70,6 +70,8 @@ def _missing(backbone: str, weights: str) -> str | None:
         return "the quick scale downloads nothing"
     if of.url is None and weights != "tiny-imagenet" and not by_hand:
         return "not in TL_DATA" if folder else "TL_DATA is not set"
+    if of.url is None:
+        return None
     try:
         backbones.build(backbone, weights=weights)
     except DataUnavailable:
