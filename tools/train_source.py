@@ -1,0 +1,41 @@
+"""Train the source model by `recipes.SOURCE` and put it in place of the embedded weights (hours; needs Tiny ImageNet).
+
+The run is the one of the chapter *Training the source model* at full scale, under the same name: interrupted, it goes
+on from its last epoch, and the chapter, recorded afterwards, finds it finished and completes its record.
+"""
+
+import sys
+
+from tl_helpers import backbones, datasets, evaluation, packing, recipes, runtime, source_model, training
+
+DTYPE = "mixed_bfloat16"
+
+
+def main() -> int:
+    """Train, report, replace."""
+    if runtime.scale() != "full":
+        sys.exit(f"the source model is trained at full scale. Received: {runtime.scale()}; set TL_SCALE=full")
+    source = datasets.load("tiny-imagenet-32")
+    runtime.set_seed(0)
+    model = source_model.build_vgg16_bn(len(source.class_names), dtype=DTYPE)
+    told = {"experiment": "source-training", "arm": "this recipe", "seed": 0, "backbone": "vgg16"}
+    run = training.fit(model, source, recipes.SOURCE, extra={"narrower": 1, "dtype": DTYPE}, **told)
+    for row in run.history:
+        print({name: round(value, 4) for name, value in row.items()})
+    trained = source_model.build_vgg16_bn(len(source.class_names))
+    trained.set_weights(model.get_weights())
+    outputs = evaluation.logits(trained, source.val.images)
+    top1, top5 = (100 * evaluation.top_k_accuracy(outputs, source.val.labels, k) for k in (1, 5))
+    recipe, device = recipes.SOURCE, runtime.device()
+    facts = {
+        "Training": f"from random weights, {recipe.epochs} epochs of `recipes.SOURCE` ((epochs, pixels): {recipe.stages}), "
+        f"{run.elapsed() / 3600:.1f} hours on {device['name']}, {device['cores']} cores, {DTYPE}, seed 0",
+        "Validation top-1 / top-5 before rounding to 8 bits (10,000 images, 32 px)": f"{top1:.1f} % / {top5:.1f} %",
+        "Results of the rounded weights": "recorded in the chapter *Training the source model*",
+    }
+    print("packed:", packing.pack(trained, backbones.EMBEDDED, source.class_names, facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
