@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tl_helpers import datasets, report
 from tl_helpers.picture_files import PictureRefused, held_bytes, read
 
-__all__ = ["FolderReport", "PictureRefused", "load_folder", "read"]
+__all__ = ["FolderReport", "load_folder", "read"]
 
 ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "test"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
