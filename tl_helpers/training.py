@@ -65,27 +65,31 @@ def fit(
         data=data.identity(),
         split=data.sizes(),
     )
-    if run.reuse():
-        return run
+    if not run.reuse():
+        _train(model, data, recipe, run, checkpoint, progress)
+    return run
+
+
+def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str | None, progress: bool) -> None:
+    """The epochs of a run, from its last checkpoint on."""
     steps = -(-len(data.train.labels) // recipe.batch_size)
     compile_model(model, recipe, steps=steps * recipe.epochs)
     state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
     start = state.restore()
     if start:
-        print(f"resuming {experiment} / {arm} / seed {seed} after epoch {start} of {recipe.epochs}")
+        print(f"resuming {run.experiment} / {run.arm} / seed {run.seed} after epoch {start} of {recipe.epochs}")
     watch = _Watch(state, steps, progress)
     for epoch in range(start, recipe.epochs):
         if state.stopped:
             break
         pixels = _pixels_in(recipe, epoch)
         watch.begin()
-        trained = _one_epoch(model, Batches(data.train, recipe, seed, pixels, epoch), watch)
+        trained = _one_epoch(model, Batches(data.train, recipe, run.seed, pixels, epoch), watch)
         watch.end(trained, _validate(model, data.val, pixels))
     watch.bar.close()
     state.finish()
     run.when_finished(state.forget)
     run.images_seen = len(data.train.labels) * len(run.history)
-    return run
 
 
 def compile_model(model, recipe: Recipe, steps: int) -> None:
