@@ -61,3 +61,22 @@ def browser():
         started = playwright.chromium.launch(executable_path=executable, args=[*CUT_OFF, "--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture
+def empty_folders(tmp_path, monkeypatch):
+    """An empty cache and an empty folder for files placed by hand; no data set is remembered from another test."""
+    (tmp_path / "hand").mkdir()
+    monkeypatch.setenv("TL_DATA", str(tmp_path / "hand"))
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TL_SCALE", "laptop")
+    from tl_helpers import datasets
+
+    datasets._load.cache_clear()
+    yield
+    datasets._load.cache_clear()
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    return tmp_path / "hand"

@@ -6,35 +6,19 @@ import hashlib
 import io
 import pickle
 import tarfile
-import zipfile
 
 import numpy as np
 import pytest
 from local_server import Server, sha256
 
-from tl_helpers import datafiles, datasets
-from tl_helpers.datafiles import CifarFiles, RemoteFile, TinyImageNetFiles, arrays_sha256
+from tl_helpers import cifar_files, datasets, digits_files
+from tl_helpers.cifar_files import CifarFiles
+from tl_helpers.datafiles import RemoteFile, arrays_sha256
 from tl_helpers.downloads import DataRefused, DataUnavailable
 
 DEAD = "http://127.0.0.1:9/cifar.tar.gz"
 PER_BATCH = 20
-
-
-@pytest.fixture(autouse=True)
-def empty_folders(tmp_path, monkeypatch):
-    """An empty cache and an empty folder for files placed by hand; no data set is remembered from another test."""
-    (tmp_path / "hand").mkdir()
-    monkeypatch.setenv("TL_DATA", str(tmp_path / "hand"))
-    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TL_SCALE", "laptop")
-    datasets._load.cache_clear()
-    yield
-    datasets._load.cache_clear()
-
-
-@pytest.fixture
-def by_hand(tmp_path):
-    return tmp_path / "hand"
+pytestmark = pytest.mark.usefixtures("empty_folders")
 
 
 def cifar_like(seed=0):
@@ -208,9 +192,9 @@ def test_a_pickle_that_runs_code_is_never_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     with pytest.raises(DataRefused, match="asks for .*open"):
-        datafiles._cifar_batch(pickle.dumps({b"data": Bomb(), b"labels": [1]}))
+        cifar_files._cifar_batch(pickle.dumps({b"data": Bomb(), b"labels": [1]}))
     with pytest.raises(DataRefused, match="asks for numpy.*load"):
-        datafiles._cifar_batch(b"cnumpy\nload\n.")
+        cifar_files._cifar_batch(b"cnumpy\nload\n.")
     assert not (tmp_path / "ran").exists()
 
 
@@ -218,7 +202,7 @@ def test_a_batch_with_the_old_module_names_of_numpy_is_read():
     """The official batches were written by Python 2 and name ``numpy.core.multiarray``."""
     batch = python_batches(cifar_like())[0].replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert b"cnumpy.core.multiarray\n_reconstruct" in batch
-    images, labels = datafiles._cifar_batch(batch)
+    images, labels = cifar_files._cifar_batch(batch)
     np.testing.assert_array_equal(images, cifar_like()["x_train"][:PER_BATCH])
     assert labels.tolist() == [*range(10), *range(10)]
 
@@ -255,112 +239,16 @@ def test_another_data_folder_gives_another_answer(cifar, by_hand, tmp_path, monk
         datasets.load("cifar10")
 
 
-# --- the splits ------------------------------------------------------------------------------------
-
-
-def test_digits_are_split_as_promised_and_never_change():
-    data = datasets.load("digits")
-    assert data.sizes() == {"train": 1097, "val": 300, "test": 400}
-    assert data.identity() == {
-        "name": "digits",
-        "copy": "embedded",
-        "sha256": "a12ceebeda07d9f7676c1b7bffad80ace03f24174c4bd8877eff489c425bab14",
-    }
-    assert data.train.images.dtype == np.uint8 and data.train.images.min() == 0 and data.train.images.max() == 255
-    whole = np.bincount(np.concatenate([s.labels for s in (data.train, data.val, data.test)]))
-    for split in (data.train, data.val, data.test):
-        assert np.abs(np.bincount(split.labels) - whole * len(split) / 1797).max() < 1
-
-
 def test_enlarged_digits_are_the_digits():
     from sklearn.datasets import load_digits
 
     grey = load_digits().images[:50]
-    pixels = datafiles.enlarge_digits(grey).astype(float)
+    pixels = digits_files.enlarge_digits(grey).astype(float)
     assert (pixels[..., 0] == pixels[..., 2]).all()
     blocks = pixels[..., 0].reshape(50, 8, 4, 8, 4).mean((2, 4)) * 16 / 255
     assert np.corrcoef(blocks.ravel(), grey.ravel())[0, 1] > 0.95
-    flat = datafiles.enlarge_digits(np.full((1, 8, 8), 16.0))
+    flat = digits_files.enlarge_digits(np.full((1, 8, 8), 16.0))
     assert (flat == 255).all()
-
-
-def test_the_cifar_split_is_stratified_disjoint_and_fixed():
-    labels = np.repeat(np.arange(10), 5000)
-    val, train = datasets.stratified(labels, [5000])
-    assert np.bincount(labels[val]).tolist() == [500] * 10
-    assert sorted([*val, *train]) == list(range(50000))
-    assert sha256(val.astype("<i4").tobytes()) == "a1122012ec82922db806d1175f057957480fe47eff787a5f81338379eb791e9a"
-
-
-def test_stratified_sets_take_the_sizes_asked_for():
-    labels = np.random.default_rng(0).integers(0, 7, 501)
-    sets = datasets.stratified(labels, [100, 33])
-    assert [len(rows) for rows in sets] == [100, 33, 368]
-    assert len(np.unique(np.concatenate(sets))) == 501
-
-
-def test_loaded_arrays_cannot_be_changed_by_accident():
-    data = datasets.load("digits")
-    for array in (data.train.images, data.val.labels, data.test.images):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0] = 0
-
-
-def test_few_draws_as_many_of_each_class_by_the_seed():
-    data = datasets.load("digits")
-    ten = data.few(10, seed=0)
-    assert np.bincount(ten.train.labels).tolist() == [10] * 10
-    assert ten.sizes() == {"train": 100, "val": 300, "test": 400} and ten.identity() == data.identity()
-
-    def seen(d):
-        return {image.tobytes() for image in d.train.images}
-
-    assert seen(data.few(10, seed=0)) == seen(ten)
-    assert seen(ten) < seen(data.few(50, seed=0)), "for one seed, fewer labels are among the more"
-    assert seen(data.few(10, seed=1)) != seen(ten)
-    for wrong in (0, -1, 5000):
-        with pytest.raises(ValueError, match=f"labels_per_class must be from 1 to .*Received: {wrong}"):
-            data.few(wrong, seed=0)
-
-
-def test_only_keeps_classes_and_numbers_them_anew():
-    data = datasets.load("digits")
-    two = data.only(["seven", 1])
-    assert two.class_names == ("seven", "one") and set(two.val.labels) == {0, 1}
-    np.testing.assert_array_equal(two.test.images[two.test.labels == 0], data.test.images[data.test.labels == 7])
-    assert sum(two.sizes().values()) == sum((s.labels % 6 == 1).sum() for s in (data.train, data.val, data.test))
-    for wrong in ([], [1, "one"], [10], ["eleven"], [-1]):
-        with pytest.raises(ValueError, match="Received"):
-            data.only(wrong)
-
-
-def test_a_split_flattens_columns_of_labels_and_wants_one_for_each_image():
-    split = datasets.Split(np.zeros((4, 8, 8, 3), np.uint8), np.array([[1], [2], [3], [0]]))
-    assert split.labels.shape == (4,) and split.labels.dtype == np.int32 and len(split) == 4
-    images, labels = split.take(np.array([2, 0]))
-    assert labels.tolist() == [3, 1] and images.shape == (2, 8, 8, 3)
-    with pytest.raises(ValueError, match="Received: 4 images, 3 labels"):
-        datasets.Split(np.zeros((4, 2)), np.zeros(3, int))
-
-
-def test_own_arrays_become_a_data_set():
-    images, labels = cifar_like()["x_train"], cifar_like()["y_train"]
-
-    def make(x=images, y=labels):
-        return datasets.from_arrays("mine", (x, y), (images[:5], labels[:5]), class_names=datasets.CIFAR10_CLASSES)
-
-    data = make(y=labels[:, None])
-    assert data.copy == "own" and data.test is None and data.sizes() == {"train": 100, "val": 5, "test": None}
-    assert data.only(["cat"]).sizes()["test"] is None
-    assert make().sha256 == data.sha256 != make(x=images ^ 1).sha256
-    for wrong, says in [
-        ({"x": images[..., :1]}, "Grey"),
-        ({"x": images / 255}, "Floats"),
-        ({"y": np.eye(10)[labels]}, "One-hot"),
-        ({"y": labels + 1}, "from 0 to 9. Received: 1 to 10"),
-    ]:
-        with pytest.raises(DataRefused, match=says):
-            make(**wrong)
 
 
 def test_every_data_set_states_its_terms_and_its_paper():
@@ -369,70 +257,3 @@ def test_every_data_set_states_its_terms_and_its_paper():
         assert known.name == name and known.licence and known.paper
         archive = getattr(known.files, "archive", None)
         assert archive is None or (len(archive.sha256) == 64 and archive.megabytes and archive.urls)
-
-
-# --- Tiny ImageNet ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The official zip with 2 classes, 3 training and 2 validation images, and its spec."""
-    from PIL import Image
-
-    def jpeg(grey):
-        made = io.BytesIO()
-        Image.fromarray(np.full((64, 64), grey, np.uint8)).save(made, "JPEG")  # some of the real ones are grey too
-        return made.getvalue()
-
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr("tiny-imagenet-200/", "")
-        archive.writestr("tiny-imagenet-200/wnids.txt", "n2\nn1\n")
-        archive.writestr("tiny-imagenet-200/words.txt", "n0\tdog\nn1\tlemon\nn2\treel, spool\n")
-        for name, grey in (("n1/images/n1_0", 10), ("n2/images/n2_0", 20), ("n2/images/n2_1", 30)):
-            archive.writestr(f"tiny-imagenet-200/train/{name}.JPEG", jpeg(grey))
-        for name, grey in (("val_0", 40), ("val_1", 50)):
-            archive.writestr(f"tiny-imagenet-200/val/images/{name}.JPEG", jpeg(grey))
-        archive.writestr("tiny-imagenet-200/val/val_annotations.txt", "val_1.JPEG\tn1\t0\t0\nval_0.JPEG\tn2\t0\t0\n")
-    content = made.getvalue()
-    files = TinyImageNetFiles(RemoteFile("tiny-imagenet-200.zip", (DEAD,), sha256(content)), rebuilt_sha256="")
-    known = dataclasses.replace(datasets.SPECS["tiny-imagenet-32"], files=files)
-    monkeypatch.setitem(datasets.SPECS, "tiny-imagenet-32", known)
-    return content, known
-
-
-def test_tiny_imagenet_is_made_from_the_official_zip_once(tiny, by_hand, tmp_path, capsys):
-    (by_hand / "tiny-imagenet-200.zip").write_bytes(tiny[0])
-    data = datasets.load("tiny-imagenet-32")
-    assert data.copy == "official" and data.test is None and data.class_names == ("reel, spool", "lemon")
-    assert data.train.images.shape == (3, 32, 32, 3) and data.train.images.mean((1, 2, 3)).tolist() == [10, 20, 30]
-    assert data.train.labels.tolist() == [1, 0, 0]
-    assert data.val.images[:, 0, 0, 0].tolist() == [50, 40] and data.val.labels.tolist() == [1, 0]
-
-    (by_hand / "tiny-imagenet-200.zip").unlink()
-    datasets._load.cache_clear()
-    assert datasets.load("tiny-imagenet-32").identity() == data.identity(), "the second time it comes from the cache"
-
-    kept = next((tmp_path / "cache").rglob("*.npz"))
-    kept.write_bytes(kept.read_bytes()[:-2000])
-    datasets._load.cache_clear()
-    with pytest.raises(DataUnavailable):  # a damaged one counts as missing, and here there is no zip to make it from
-        datasets.load("tiny-imagenet-32")
-
-
-def test_tiny_imagenet_placed_as_npz_must_be_the_rebuilt_copy(tiny, by_hand, monkeypatch):
-    arrays = {
-        "x_train": np.zeros((3, 32, 32, 3), np.uint8),
-        "y_train": np.array([0, 1, 1], np.int32),
-        "x_val": np.zeros((1, 32, 32, 3), np.uint8),
-        "y_val": np.array([0], np.int32),
-        "wnids": np.array(["n1", "n2"]),
-        "names": np.array(["lemon", "reel"]),
-    }
-    np.savez(by_hand / "tiny_imagenet_32.npz", **arrays)
-    with pytest.raises(DataRefused, match="is not the rebuilt Tiny ImageNet"):
-        datasets.load("tiny-imagenet-32")
-    files = dataclasses.replace(tiny[1].files, rebuilt_sha256=arrays_sha256(arrays))
-    monkeypatch.setitem(datasets.SPECS, "tiny-imagenet-32", dataclasses.replace(tiny[1], files=files))
-    data = datasets.load("tiny-imagenet-32")
-    assert data.copy == "rebuilt" and data.sizes() == {"train": 3, "val": 1, "test": None}

@@ -10,7 +10,7 @@ import pytest
 
 import tl_helpers
 from tl_helpers import __main__ as cli
-from tl_helpers import datasets, results, runtime
+from tl_helpers import datasets, notebook_runs, results, runtime
 from tl_helpers.datafiles import Found
 from tl_helpers.downloads import DataUnavailable
 
@@ -113,7 +113,7 @@ def toy(tmp_path, monkeypatch):
     records = tmp_path / "records"
     records.mkdir()
     monkeypatch.setattr(runtime, "records_folder", lambda: records)
-    monkeypatch.setattr(cli, "book_folder", lambda: tmp_path / "book")
+    monkeypatch.setattr(notebook_runs, "book_folder", lambda: tmp_path / "book")
     monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "scratch"))
     band = "{scale: laptop, pair: null, arm: only, metric: test_accuracy, expected: 0.7, half_width: %s}"
 
@@ -133,11 +133,11 @@ def test_reproduce_runs_the_notebook_again_and_judges_it(toy, capsys):
 
 
 def test_reproduce_fails_outside_the_band_and_without_runs(toy, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "execute", lambda notebook, environment: _two_runs(environment["TL_SCRATCH"]))
+    monkeypatch.setattr(notebook_runs, "execute", lambda notebook, environment: _two_runs(environment["TL_SCRATCH"]))
     toy.set_band(0.004)
     assert cli.main(["reproduce", "toy", "--scale", "laptop"]) == 1
     assert "0.705 is outside 0.7 ± 0.004" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "execute", lambda notebook, environment: 0.0)
+    monkeypatch.setattr(notebook_runs, "execute", lambda notebook, environment: 0.0)
     assert cli.main(["reproduce", "toy", "--scale", "quick"]) == 1
     assert "finished no run of toy" in capsys.readouterr().err
 
@@ -161,11 +161,11 @@ def test_record_sets_the_scale_and_counts_the_new_runs(toy, capsys, monkeypatch)
         seen.update(environment)
         return _two_runs(toy.records)
 
-    monkeypatch.setattr(cli, "execute", execute)
+    monkeypatch.setattr(notebook_runs, "execute", execute)
     assert cli.main(["record", str(toy.notebook), "--scale", "full"]) == 0
     assert seen == {"TL_RECORD": "1", "TL_SCALE": "full"}
     assert "toy: 2 runs recorded at full" in capsys.readouterr().out
-    monkeypatch.setattr(cli, "execute", lambda notebook, environment: 0.0)
+    monkeypatch.setattr(notebook_runs, "execute", lambda notebook, environment: 0.0)
     assert cli.main(["record", str(toy.notebook)]) == 1
     assert "finished no run" in capsys.readouterr().err
 
@@ -192,14 +192,14 @@ def test_the_notebook_that_makes_the_runs_is_found(tmp_path):
     notebook(tmp_path / "b" / "prose.ipynb", 'report.table("other")')
     slug = notebook(tmp_path / "b" / "third.ipynb", 'measure("third-one")')
     notebook(tmp_path / "b" / "fourth.ipynb", 'report.table("third-one")')
-    assert cli.find_notebook("probe", tmp_path) == maker
-    assert cli.find_notebook("other", tmp_path) == named
-    assert cli.find_notebook("third-one", tmp_path) == slug
+    assert notebook_runs.find_notebook("probe", tmp_path) == maker
+    assert notebook_runs.find_notebook("other", tmp_path) == named
+    assert notebook_runs.find_notebook("third-one", tmp_path) == slug
     with pytest.raises(FileNotFoundError, match="no notebook .* names it. Say which with --notebook"):
-        cli.find_notebook("unheard-of", tmp_path)
+        notebook_runs.find_notebook("unheard-of", tmp_path)
     notebook(tmp_path / "c" / "again.ipynb", 'fit(model, experiment="probe", arm="x")')
     with pytest.raises(FileNotFoundError, match="several notebooks name it"):
-        cli.find_notebook("probe", tmp_path)
+        notebook_runs.find_notebook("probe", tmp_path)
 
 
 def test_check_bands_counts_problems(toy, capsys, monkeypatch):

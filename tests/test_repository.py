@@ -18,11 +18,34 @@ from conftest import ROOT
 PACKAGE = ROOT / "tl_helpers"
 MODULES = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
-LIGHT = {"runtime", "results", "report", "bands", "recipes", "datasets", "downloads", "plots"}
+LIGHT = {
+    "runtime",
+    "results",
+    "report",
+    "bands",
+    "recipes",
+    "datasets",
+    "splits",
+    "downloads",
+    "plots",
+    "notebook_runs",
+}
 # From the ground up: a module may import only from rows above its own (or its own row, without a circle).
 LAYERS = [
     {"runtime"},
-    {"downloads", "results", "recipes", "plots", "datafiles", "preprocessing", "packing", "batches", "picture_files"},
+    {
+        "downloads",
+        "results",
+        "recipes",
+        "plots",
+        "datafiles",
+        "notebook_runs",
+        "preprocessing",
+        "packing",
+        "batches",
+        "picture_files",
+    },
+    {"cifar_files", "tiny_imagenet_files", "digits_files", "splits"},
     {"datasets", "weight_files", "report"},
     {"bands", "backbones", "source_model"},
     {"models", "features", "batches", "checkpoints", "costs", "zoo", "optimizers", "shifts"},

@@ -1,0 +1,102 @@
+"""Splits: fixed, disjoint, stratified; fewer labels, fewer classes, a reader's own arrays."""
+
+import numpy as np
+import pytest
+from local_server import sha256
+
+from tl_helpers import datasets
+from tl_helpers.downloads import DataRefused
+
+
+def test_digits_are_split_as_promised_and_never_change():
+    data = datasets.load("digits")
+    assert data.sizes() == {"train": 1097, "val": 300, "test": 400}
+    assert data.identity() == {
+        "name": "digits",
+        "copy": "embedded",
+        "sha256": "a12ceebeda07d9f7676c1b7bffad80ace03f24174c4bd8877eff489c425bab14",
+    }
+    assert data.train.images.dtype == np.uint8 and data.train.images.min() == 0 and data.train.images.max() == 255
+    whole = np.bincount(np.concatenate([s.labels for s in (data.train, data.val, data.test)]))
+    for split in (data.train, data.val, data.test):
+        assert np.abs(np.bincount(split.labels) - whole * len(split) / 1797).max() < 1
+
+
+def test_the_cifar_split_is_stratified_disjoint_and_fixed():
+    labels = np.repeat(np.arange(10), 5000)
+    val, train = datasets.stratified(labels, [5000])
+    assert np.bincount(labels[val]).tolist() == [500] * 10
+    assert sorted([*val, *train]) == list(range(50000))
+    assert sha256(val.astype("<i4").tobytes()) == "a1122012ec82922db806d1175f057957480fe47eff787a5f81338379eb791e9a"
+
+
+def test_stratified_sets_take_the_sizes_asked_for():
+    labels = np.random.default_rng(0).integers(0, 7, 501)
+    sets = datasets.stratified(labels, [100, 33])
+    assert [len(rows) for rows in sets] == [100, 33, 368]
+    assert len(np.unique(np.concatenate(sets))) == 501
+
+
+def test_loaded_arrays_cannot_be_changed_by_accident():
+    data = datasets.load("digits")
+    for array in (data.train.images, data.val.labels, data.test.images):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_few_draws_as_many_of_each_class_by_the_seed():
+    data = datasets.load("digits")
+    ten = data.few(10, seed=0)
+    assert np.bincount(ten.train.labels).tolist() == [10] * 10
+    assert ten.sizes() == {"train": 100, "val": 300, "test": 400} and ten.identity() == data.identity()
+
+    def seen(d):
+        return {image.tobytes() for image in d.train.images}
+
+    assert seen(data.few(10, seed=0)) == seen(ten)
+    assert seen(ten) < seen(data.few(50, seed=0)), "for one seed, fewer labels are among the more"
+    assert seen(data.few(10, seed=1)) != seen(ten)
+    for wrong in (0, -1, 5000):
+        with pytest.raises(ValueError, match=f"labels_per_class must be from 1 to .*Received: {wrong}"):
+            data.few(wrong, seed=0)
+
+
+def test_only_keeps_classes_and_numbers_them_anew():
+    data = datasets.load("digits")
+    two = data.only(["seven", 1])
+    assert two.class_names == ("seven", "one") and set(two.val.labels) == {0, 1}
+    np.testing.assert_array_equal(two.test.images[two.test.labels == 0], data.test.images[data.test.labels == 7])
+    assert sum(two.sizes().values()) == sum((s.labels % 6 == 1).sum() for s in (data.train, data.val, data.test))
+    for wrong in ([], [1, "one"], [10], ["eleven"], [-1]):
+        with pytest.raises(ValueError, match="Received"):
+            data.only(wrong)
+
+
+def test_a_split_flattens_columns_of_labels_and_wants_one_for_each_image():
+    split = datasets.Split(np.zeros((4, 8, 8, 3), np.uint8), np.array([[1], [2], [3], [0]]))
+    assert split.labels.shape == (4,) and split.labels.dtype == np.int32 and len(split) == 4
+    images, labels = split.take(np.array([2, 0]))
+    assert labels.tolist() == [3, 1] and images.shape == (2, 8, 8, 3)
+    with pytest.raises(ValueError, match="Received: 4 images, 3 labels"):
+        datasets.Split(np.zeros((4, 2)), np.zeros(3, int))
+
+
+def test_own_arrays_become_a_data_set():
+    labels = np.tile(np.arange(10), 10).astype(np.int32)
+    images = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8)
+
+    def make(x=images, y=labels):
+        return datasets.from_arrays("mine", (x, y), (images[:5], labels[:5]), class_names=datasets.CIFAR10_CLASSES)
+
+    data = make(y=labels[:, None])
+    assert data.copy == "own" and data.test is None and data.sizes() == {"train": 100, "val": 5, "test": None}
+    assert data.only(["cat"]).sizes()["test"] is None
+    assert make().sha256 == data.sha256 != make(x=images ^ 1).sha256
+    for wrong, says in [
+        ({"x": images[..., :1]}, "Grey"),
+        ({"x": images / 255}, "Floats"),
+        ({"y": np.eye(10)[labels]}, "One-hot"),
+        ({"y": labels + 1}, "from 0 to 9. Received: 1 to 10"),
+    ]:
+        with pytest.raises(DataRefused, match=says):
+            make(**wrong)

@@ -1,0 +1,102 @@
+"""Run a notebook of the book in this Python, and find the one that makes an experiment."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+from tl_helpers import runtime
+
+
+def book_folder() -> Path:
+    """The checkout's ``book`` folder: beside the package, else in the current folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for folder in (runtime.PACKAGE.parent / "book", Path.cwd() / "book"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        "there is no folder 'book' beside the package or here; run this in a checkout, or give --notebook"
+    )
+
+
+def find_notebook(experiment: str, book: Path) -> Path:
+    """The notebook whose code makes the runs of an experiment.
+
+    One that only shows the experiment's records names it too, so a notebook that hands the name to a run counts
+    more, then one that assigns the name, then one whose file name the experiment's name begins with.
+
+    Raises:
+        FileNotFoundError: no notebook names the experiment, or several do so equally.
+    """
+    import json
+
+    name = re.escape(experiment)
+    makes = re.compile(rf"""(experiment\s*=|Run\()\s*["']{name}["']""")
+    assigns = re.compile(rf"""\w\s*=\s*["']{name}["']""")
+    ranked = {}
+    for path in sorted(book.rglob("*.ipynb")):
+        if any(part.startswith(".") for part in path.relative_to(book).parts):  # Jupyter's checkpoints
+            continue
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        if re.search(rf"""["']{name}["']""", code):
+            ranked[path] = (bool(makes.search(code)), bool(assigns.search(code)), experiment.startswith(path.stem))
+    best = [path for path, rank in ranked.items() if rank == max(ranked.values())]
+    if len(best) == 1:
+        return best[0]
+    told = f"several notebooks name it: {', '.join(map(str, best))}" if best else f"no notebook under {book} names it"
+    raise FileNotFoundError(
+        f"the notebook of experiment {experiment!r} is not clear: {told}. Say which with --notebook"
+    )
+
+
+def execute(notebook: Path, environment: dict[str, str]) -> float:
+    """Run a notebook in this Python, in its own folder, with these environment variables; its file stays as it is.
+
+    Returns:
+        Wall seconds.
+    Raises:
+        FileNotFoundError: no such notebook, or nbclient is not installed.
+        ValueError: it is no notebook, or a cell failed; the message has the cell's error.
+    """
+    try:
+        import nbformat
+        from jupyter_client.manager import AsyncKernelManager
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+    except ImportError as error:
+        raise FileNotFoundError(
+            f"running notebooks needs nbclient and ipykernel ({error}). Install them: pip install nbclient ipykernel"
+        ) from error
+    from tqdm import tqdm
+
+    try:
+        book = nbformat.read(notebook, as_version=4)
+    except nbformat.reader.NotJSONError as error:
+        raise ValueError(f"{notebook} must be a Jupyter notebook. Received: a file that is no JSON") from error
+    kernel = AsyncKernelManager(kernel_name="python3")
+    # This Python, and this package even where it is not installed (appended, so an installed one comes first).
+    here = f"import sys; sys.path.append({str(runtime.PACKAGE.parent)!r})"
+    start = [sys.executable, *kernel.kernel_spec.argv[1:]]
+    kernel.kernel_spec.argv = [*start, f"--IPKernelApp.exec_lines={here}", "--log-level=ERROR"]
+    kernel.kernel_spec.env = {**kernel.kernel_spec.env, **environment}
+    bar = tqdm(total=len(book.cells), desc=notebook.stem, unit="cell", file=sys.stderr, leave=False)
+    client = NotebookClient(
+        book,
+        km=kernel,
+        timeout=None,
+        resources={"metadata": {"path": str(notebook.resolve().parent)}},
+        on_cell_complete=lambda **_: bar.update(1),
+    )
+    began = time.monotonic()
+    try:
+        client.execute(cleanup_kc=True)  # a kernel handed in is not shut down otherwise
+    except (CellExecutionError, DeadKernelError) as error:
+        told = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without the colours of IPython
+        raise ValueError(f"{notebook} failed: {told}") from error
+    finally:
+        bar.close()
+    return time.monotonic() - began
