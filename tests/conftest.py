@@ -80,3 +80,13 @@ def empty_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def by_hand(tmp_path):
     return tmp_path / "hand"
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of two plain classes, red and blue."""
+    from made_pictures import fill
+
+    fill(tmp_path / "red", (200, 10, 10))
+    fill(tmp_path / "blue", (10, 10, 200))
+    return tmp_path

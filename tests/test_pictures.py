@@ -1,48 +1,16 @@
-"""A reader's own pictures: odd files are survived and named, the split is the seed's, a model travels as one file."""
+"""A reader's own pictures: odd files are survived and named, the split is the seed's."""
 
-import io
-import json
 import os
 import re
-import subprocess
 import sys
 import zlib
 
-import keras
 import numpy as np
 import pytest
+from made_pictures import colour, encoded, fill
 from PIL import Image
 
-from tl_helpers import __main__ as cli
-from tl_helpers import picture_files, pictures, predictor, runtime
-
-
-def colour(rgb, size=(40, 30)):
-    """A plain picture with a few other pixels, so that no two are the same file."""
-    image = Image.new("RGB", size, rgb)
-    image.putpixel((0, 0), tuple(np.random.default_rng(sum(rgb)).integers(0, 255, 3).tolist()))
-    return image
-
-
-def encoded(image, kind="PNG", **options) -> bytes:
-    held = io.BytesIO()
-    image.save(held, kind, **options)
-    return held.getvalue()
-
-
-def fill(folder, rgb, count=6):
-    folder.mkdir(parents=True)
-    for i in range(count):
-        colour((rgb[0], rgb[1], rgb[2] + i)).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def album(tmp_path):
-    """Two plain classes, red and blue."""
-    fill(tmp_path / "red", (200, 10, 10))
-    fill(tmp_path / "blue", (10, 10, 200))
-    return tmp_path
+from tl_helpers import picture_files, pictures
 
 
 def load(folder, **options):
@@ -288,118 +256,3 @@ def test_wrong_folders_are_named(tmp_path, album):
         load(tmp_path / "single")
     with pytest.raises(ValueError, match="val and test must be shares"):
         load(album, val=0.5, test=0.5)
-
-
-# --- a model as one file
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Red against blue by the mean colour: a model small enough for every test."""
-    runtime.set_seed(0)
-    images = keras.Input((None, None, 3))
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
-    model = keras.Model(images, keras.layers.Dense(2, name="head")(x))
-    model.get_layer("head").set_weights([np.array([[-2.0, 2], [0, 0], [2, -2]], np.float32), np.zeros(2, np.float32)])
-    path = tmp_path_factory.mktemp("model") / "my colours.keras"
-    return predictor.save(model, path, ["blue", "röd"], pixels=8, fit="pad"), path
-
-
-def test_a_reloaded_model_is_the_same(trained):
-    saved, path = trained
-    again = predictor.load(path)
-    assert (again.class_names, again.pixels, again.fit) == (("blue", "röd"), 8, "pad")
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(again.probabilities(images), saved.probabilities(images))
-    answer = again.predict(encoded(colour((200, 10, 10))))
-    assert answer["top"][0]["class"] == "röd" and 0.9 < answer["top"][0]["probability"] <= 1
-    assert sum(guess["probability"] for guess in answer["top"]) == pytest.approx(1)
-
-
-def test_a_transfer_model_survives_saving(tmp_path):
-    from tl_helpers import backbones, models
-
-    model = models.transfer_model(backbones.vgg16(weights="tiny-imagenet"), 3)
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    predictor.save(model, tmp_path / "m.keras", ["a", "b", "c"])
-    np.testing.assert_array_equal(
-        predictor.load(tmp_path / "m.keras").model.predict_on_batch(images), model.predict_on_batch(images)
-    )
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel needs TensorFlow")
-def test_the_exported_model_gives_the_same_outputs(trained, tmp_path):
-    saved, _ = trained
-    for _ in range(2):  # an earlier export is replaced
-        folder = predictor.export(saved, tmp_path / "exported")
-    images = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 3)).astype(np.float32)
-    np.testing.assert_allclose(
-        predictor.run_exported(folder, images), saved.model.predict_on_batch(images), rtol=1e-5, atol=1e-5
-    )
-    assert (folder / "class_names.txt").read_text(encoding="utf-8").split() == ["blue", "röd"]
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="must be empty, new, or an earlier export"):
-        predictor.export(saved, tmp_path / "other")
-    assert (tmp_path / "other" / "thesis.txt").exists()
-
-
-def test_another_backend_says_how_to_export(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RuntimeError, match="Received: jax.*KERAS_BACKEND=tensorflow"):
-        predictor.export(trained[0], tmp_path / "x")
-
-
-def test_wrong_model_files_are_named(trained, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such model file"):
-        predictor.load(tmp_path / "gone.keras")
-    (tmp_path / "text.keras").write_text("text")
-    with pytest.raises(ValueError, match="must be a .keras file written by predictor.save"):
-        predictor.load(tmp_path / "text.keras")
-    keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "bare.keras")
-    with pytest.raises(ValueError, match="without class names"):
-        predictor.load(tmp_path / "bare.keras")
-    with pytest.raises(ValueError, match="ends in .keras. Received: m.h5"):
-        predictor.save(trained[0].model, tmp_path / "m.h5", ["a", "b"])
-    with pytest.raises(ValueError, match="3 names for 2 outputs"):
-        predictor.save(trained[0].model, tmp_path / "m.keras", ["a", "b", "c"])
-
-
-# --- the command line
-
-
-def test_predict_shows_a_table(trained, album, capsys):
-    assert cli.main(["predict", str(trained[1]), str(album / "red" / "0.png"), str(album / "blue" / "1.png")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["picture", "1.", "2."]
-    assert "röd 9" in lines[1] and "0.png" in lines[1] and "blue 9" in lines[2]
-
-
-def test_predict_as_json_names_what_it_refused(trained, album, capsys):
-    (album / "red" / "bad.png").write_bytes(b"x")
-    call = ["predict", str(trained[1]), str(album / "red" / "bad.png"), str(album / "red" / "0.png")]
-    assert cli.main([*call, "--json", "--top", "1"]) == 1
-    told = capsys.readouterr()
-    bad, good = map(json.loads, told.out.splitlines())
-    assert "not a picture" in bad["error"] and "bad.png" in told.err
-    assert [guess["class"] for guess in good["top"]] == ["röd"]
-
-
-def test_predict_reports_a_missing_model_or_picture(trained, tmp_path, capsys):
-    assert cli.main(["predict", str(tmp_path / "none.keras"), "a.png"]) == 1
-    assert "error: no such model file" in capsys.readouterr().err
-    assert cli.main(["predict", str(trained[1]), str(tmp_path / "none.png")]) == 1
-    assert "none.png: cannot be read: No such file" in capsys.readouterr().err
-
-
-def test_predict_works_as_a_program(trained, album):
-    call = [sys.executable, "-m", "tl_helpers", "predict", str(trained[1]), str(album / "red" / "0.png")]
-    done = subprocess.run(call, capture_output=True, text=True, encoding="utf-8", check=True)
-    assert "röd" in done.stdout and done.stderr == ""
-
-
-@pytest.mark.parametrize("name", ["predict", "serve"])
-def test_help_says_how_to_call(name, capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main([name, "--help"])
-    assert ended.value.code == 0 and "a .keras file written by predictor.save" in capsys.readouterr().out
