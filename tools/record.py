@@ -32,12 +32,19 @@ def run(notebook: str, scale: str) -> bool:
     return subprocess.run(command, cwd=CLONE, env={**os.environ, **told}).returncode == 0
 
 
+def committed(path: Path) -> set[str]:
+    """The lines that the clone began with: none of them is carried, even where the working tree has dropped it since."""
+    shown = subprocess.run(["git", "show", f"HEAD:{path.as_posix()}"], cwd=CLONE, capture_output=True, text=True)
+    return set(shown.stdout.splitlines()) if shown.returncode == 0 else set()
+
+
 def carry_back() -> list[str]:
     """Append the clone's new record lines to the working tree's files and copy new pictures; what was carried."""
     carried = []
     for made in sorted((CLONE / RECORDS).glob("*.jsonl")):
         here = ROOT / RECORDS / made.name
-        known = set(here.read_text(encoding="utf-8").splitlines()) if here.exists() else set()
+        known = committed(RECORDS / made.name)
+        known |= set(here.read_text(encoding="utf-8").splitlines()) if here.exists() else set()
         new = [line for line in made.read_text(encoding="utf-8").splitlines() if line not in known]
         if new:
             with here.open("a", encoding="utf-8", newline="\n") as file:
