@@ -1,7 +1,7 @@
 """Training recipes: what a run does, without its seed, its model or its data."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -127,3 +127,7 @@ SOURCE = Recipe(
     crop_padding=4,
 )
 """The source model on Tiny ImageNet: a decoupled decay of 5e-3 acts like an L2 term of 5e-4 under momentum 0.9."""
+
+SOURCE_AGAIN = replace(SOURCE, epochs=12, stages=(), learning_rate=0.05, label_smoothing=0.0)
+"""A second cycle from where ``SOURCE`` ended (a warm restart; Loshchilov & Hutter, 2017), without label smoothing, which
+makes frozen features serve new tasks worse (Kornblith et al., 2021)."""
