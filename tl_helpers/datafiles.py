@@ -115,3 +115,18 @@ def check_images(images: np.ndarray, what: str, size: int | None = None) -> np.n
     raise DataRefused(
         f"{what} must be uint8 RGB images 0-255 of shape {wanted}. {hint}. Received: {images.dtype} {images.shape}"
     )
+
+
+def read_by_hand(path: Path, names: tuple[str, ...], size: int) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` placed by hand: ``x_...`` checked as images of that side, ``y_...`` as labels.
+
+    Raises:
+        DataRefused: see ``read_npz``, ``check_images`` and ``flat_labels``.
+    """
+    arrays = read_npz(path, names)
+    for name in names:
+        if name.startswith("x_"):
+            arrays[name] = check_images(arrays[name], f"{name} in {path.name}", size)
+        elif name.startswith("y_"):
+            arrays[name] = flat_labels(arrays[name], f"{name} in {path.name}")
+    return arrays

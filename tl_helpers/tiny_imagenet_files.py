@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tl_helpers import downloads, runtime
-from tl_helpers.datafiles import Found, RemoteFile, arrays_sha256, check_images, flat_labels, read_npz
+from tl_helpers.datafiles import Found, RemoteFile, arrays_sha256, read_by_hand, read_npz
 from tl_helpers.downloads import DataRefused
 
 
@@ -47,10 +47,7 @@ class TinyImageNetFiles:
         return found
 
     def _by_hand(self, path: Path) -> Found:
-        arrays = read_npz(path, self.ARRAYS)
-        for part in ("train", "val"):
-            arrays[f"x_{part}"] = check_images(arrays[f"x_{part}"], f"x_{part} in {path.name}", 32)
-            arrays[f"y_{part}"] = flat_labels(arrays[f"y_{part}"], f"y_{part} in {path.name}")
+        arrays = read_by_hand(path, self.ARRAYS, 32)
         sha256 = arrays_sha256(arrays)
         if sha256 != self.rebuilt_sha256:
             raise DataRefused(
