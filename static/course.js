@@ -12,6 +12,14 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 
+// A hidden cell holds an exercise's solution: say so instead of "Show code cell content".
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("details.hide > summary > p").forEach((words) => {
+    if (words.textContent.endsWith("code cell content"))
+      words.textContent = words.classList.contains("collapsed") ? "Show the solution" : "Hide the solution";
+  });
+});
+
 // A diagram is never shrunk until its letters cannot be read: from 70 % of its size on, its box scrolls.
 const SMALLEST = 0.7;
 const fitDiagram = (svg) => {
@@ -25,7 +33,9 @@ const fitDiagram = (svg) => {
   else box.removeAttribute("tabindex");
 };
 const fitDiagrams = () => document.querySelectorAll(".mermaid > svg").forEach(fitDiagram);
+const boxes = new ResizeObserver(fitDiagrams); // the window, or a sidebar that was folded away
 new MutationObserver((changes) => {
-  if (changes.some((c) => c.target.classList?.contains("mermaid"))) fitDiagrams();
+  const drawn = changes.filter((c) => c.target.classList?.contains("mermaid"));
+  drawn.forEach((c) => boxes.observe(c.target));
+  if (drawn.length) fitDiagrams();
 }).observe(document.documentElement, { childList: true, subtree: true });
-addEventListener("resize", fitDiagrams);
