@@ -166,7 +166,9 @@ def test_the_cache_forgets_when_the_package_changes(monkeypatch, tmp_path):
 def test_a_failing_cell_fails_the_build_and_only_it_runs_again(monkeypatch, tmp_path, capfd):
     from nbformat.v4 import new_code_cell, new_notebook
 
-    pages = {"good": "print(6 * 7)", "bad": "1 / 0"}
+    pages = {"good": "assert open('pictures/recorded.png').read() == 'seen'", "bad": "1 / 0"}
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "recorded.png").write_text("seen")
     for name, source in pages.items():
         nbformat.write(new_notebook(cells=[new_code_cell(source)]), tmp_path / f"{name}.ipynb")
     toc = {"root": "index", "parts": [{"chapters": [{"file": name} for name in pages]}]}

@@ -176,6 +176,23 @@ def test_dark_pages_are_dark_and_readable(browser, address):
     opened.close()
 
 
+def test_tables_can_be_read_in_the_dark(browser, address):
+    page = next((p for p in PAGES if "tl-table" in p.read_text(encoding="utf-8")), None)
+    if page is None:
+        absent("no page with a table is built yet")
+    opened = Visit(browser, f"{address}/{page.relative_to(SITE).as_posix()}", scheme="dark")
+    colours = opened.page.evaluate(
+        """() => {
+            const cell = document.querySelector(".tl-table td");
+            const card = cell.closest(".text_html") || cell.parentElement;
+            return [getComputedStyle(cell).color, getComputedStyle(card).backgroundColor];
+        }"""
+    )
+    letters, card = ([float(n) for n in re.findall(r"[\d.]+", colour)] for colour in colours)
+    assert min(letters[:3]) > 150 and (max(card[:3]) < 80 or card[3:] == [0.0]), colours
+    opened.close()
+
+
 def test_code_can_be_copied_and_opened_elsewhere(browser, address):
     page = next((p for p in PAGES if "vgg16-cifar10" in p.parts), None)
     if page is None:

@@ -79,6 +79,8 @@ def run(paths: list[Path], scratch: Path | None = None) -> int:
     for path, copy in zip(paths, copies, strict=True):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+        if (pictures := path.parent / "pictures").is_dir():  # recorded ones, which a page shows
+            shutil.copytree(pictures, copy.parent / "pictures", dirs_exist_ok=True)
     command = [
         sys.executable,
         "-m",
