@@ -113,6 +113,16 @@ def test_an_experiment_without_records_says_so(package_records, scratch):
     assert report.arms("nothing") == {}
 
 
+def test_a_spread_has_two_digits_and_the_mean_as_many_decimals():
+    assert report.show([0.1, 0.2, 0.3]) == "0.200 ± 0.100 (3 seeds)"
+    assert report.show([0.16, 0.1811], "risk") == "0.171 ± 0.015 (2 seeds)"
+    assert report.show([146, 150], "width_pixels") == "148.0 ± 2.8 (2 seeds)"
+    assert report.show([12_000, 15_000], "seconds") == "13,500 ± 2,121 (2 seeds)"
+    assert report.show([37_957, 37_957], "weights_moved") == "37,957 (all 2 seeds)"
+    assert report.show([0.0, 0.0], "moved_ratio") == "0 (all 2 seeds)"
+    assert report.show([0.5, 0.5]) == "0.500 ± 0.000 (2 seeds)"
+
+
 def test_pairs_are_kept_apart(package_records):
     put(package_records, pair="10", test_accuracy=0.1)
     put(package_records, pair="100", test_accuracy=0.2)

@@ -50,7 +50,11 @@ def arms(
 
 
 def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
-    """Mean ± standard deviation and the number of seeds, as pages print it: ``0.634 ± 0.004 (3 seeds)``."""
+    """Mean ± standard deviation and the number of seeds, as pages print it: ``0.634 ± 0.004 (3 seeds)``.
+
+    Accuracies have three decimals; of another metric the standard deviation has two digits, and the mean as many
+    decimals. A number that is the same for every seed, such as a count of weights, is shown without a spread.
+    """
     numbers = [float(n) for n in numbers]
     if not numbers:
         return "not recorded yet"
@@ -58,7 +62,11 @@ def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
     if n == 1:
         return f"{_number(mean, metric)} (1 seed)"
     spread = float(np.std(numbers, ddof=1))
-    return f"{_number(mean, metric)} ± {_number(spread, metric)} ({n} seeds)"
+    share = "accuracy" in metric or "top" in metric
+    if not share and spread <= 1e-9 * abs(mean):
+        return f"{_number(mean, metric)} (all {n} seeds)"
+    digits = 3 if share else max(0, 1 - math.floor(math.log10(spread)))
+    return f"{mean:,.{digits}f} ± {spread:,.{digits}f} ({n} seeds)"
 
 
 def _number(value: float, metric: str) -> str:
