@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 # Okabe & Ito's palette (colour-blind safe), each colour with its own marker and line so that grey print works too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -138,8 +139,9 @@ def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, yla
         ax.plot(cost, means, color=colour, linestyle=LINES[i % 7], marker=MARKERS[i % 7], markersize=5, label=name)
         ends = [[min(numbers) for _, numbers in points.values()], [max(numbers) for _, numbers in points.values()]]
         ax.vlines(cost, *ends, color=colour, linewidth=1)
-        for choice, x, y in zip(points, cost, means, strict=True):
-            ax.annotate(choice, (x, y), textcoords="offset points", xytext=(4, 5), fontsize=7)
+        for choice, x, y, after in zip(points, cost, means, [*means[1:], None], strict=True):
+            beside = (5, -9) if after is not None and after > y else (4, 5)  # not on the line to the next point
+            ax.annotate(choice, (x, y), textcoords="offset points", xytext=beside, fontsize=8)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep="\N{THIN SPACE}"))
@@ -147,6 +149,33 @@ def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, yla
     ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=8)
+    return ax
+
+
+def named_points(ax, points: Mapping[str, tuple[float, float]]):
+    """Points with their names: each name takes the first place beside its point where it covers nothing.
+
+    Args:
+        ax: where to draw, its labels and limits set already; None makes a new figure.
+        points: name to (x, y).
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    ax.plot(*np.array(list(points.values()), float).T, "o", color=COLOURS[0])
+    ax.figure.canvas.draw()  # from now on it is known where a point lies on the page
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(list(points.values()))]
+    places = [(x, y) for x in (6, -6) for y in (0, 6, -6)] + [(0, 8), (0, -8), (6, 14), (-6, 14)]
+    for name, at in points.items():
+        for x, y in places:
+            sides = {"ha": ("center", "left", "right")[np.sign(x)], "va": ("center", "bottom", "top")[np.sign(y)]}
+            label = ax.annotate(name, at, xytext=(x, y), textcoords="offset points", fontsize=8, **sides)
+            box = label.get_window_extent()
+            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0
+            if (x, y) == places[-1] or (inside and not any(box.overlaps(other) for other in taken)):
+                break
+            label.remove()
+        taken.append(box)
     return ax
 
 
