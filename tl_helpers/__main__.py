@@ -89,7 +89,8 @@ def _jobs(names: Sequence[str]) -> dict:
     jobs = {name: lambda name=name: f"{datasets.spec(name).files.read().copy} copy" for name in datasets.names()}
     if names and set(names) <= set(jobs):
         return {name: jobs[name] for name in names}
-    from tl_helpers import backbones  # imports the deep-learning framework: only when weights are wanted
+    with _native_notes_hidden():
+        from tl_helpers import backbones  # imports the deep-learning framework: only when weights are wanted
 
     for name in backbones.names():
         for weights, about in backbones.spec(name).weights.items():

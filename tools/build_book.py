@@ -41,7 +41,9 @@ def main() -> int:
     if status:
         print(f"The build failed after {seconds:.0f} s: every line with WARNING or ERROR above counts.")
     else:
-        print(f"Built in {seconds:.0f} s: open _build/html/index.html, or run `make serve`.")
+        print(
+            f"Built in {seconds:.0f} s into _build/html. To read it: make serve (diagrams need a server, not a file)."
+        )
     return status
 
 
