@@ -49,6 +49,19 @@ def test_lines_skip_points_without_values():
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5, 4.0])
 
 
+def test_names_of_points_cover_no_point_and_no_other_name():
+    ax = plt.subplots()[1]
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    points = {"first": (0.5, 0.5), "second": (0.53, 0.5), "third": (0.5, 0.53), "far right": (0.99, 0.5)}
+    plots.named_points(ax, points)
+    boxes = [label.get_window_extent() for label in ax.texts]
+    assert [label.get_text() for label in ax.texts] == list(points)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    places = ax.transData.transform(list(points.values()))
+    assert not any(box.contains(*place) for box in boxes for place in places)
+    assert all(ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 for box in boxes)
+
+
 def test_bars_confusion_and_grid():
     assert plots.bars(None, {"a": 1.0, "b": 2.0}, "images/s").patches[1].get_width() == 2.0
     ax = plots.confusion(None, np.array([[3, 1], [0, 2]]), ["cat", "dog"])

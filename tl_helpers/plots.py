@@ -153,16 +153,17 @@ def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, yla
 
 
 def named_points(ax, points: Mapping[str, tuple[float, float]]):
-    """Points with their names: each name takes the first place beside its point where it covers nothing.
+    """Points with their names, each in the first place beside its point where it covers nothing.
 
     Args:
-        ax: where to draw, its labels and limits set already; None makes a new figure.
+        ax: where to draw, its labels set already; None makes a new figure.
         points: name to (x, y).
     Returns:
         The axes.
     """
     ax = _axes(ax)
     ax.plot(*np.array(list(points.values()), float).T, "o", color=COLOURS[0])
+    ax.margins(0.1)
     ax.figure.canvas.draw()  # from now on it is known where a point lies on the page
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(list(points.values()))]
     places = [(x, y) for x in (6, -6) for y in (0, 6, -6)] + [(0, 8), (0, -8), (6, 14), (-6, 14)]
@@ -170,7 +171,7 @@ def named_points(ax, points: Mapping[str, tuple[float, float]]):
         for x, y in places:
             sides = {"ha": ("center", "left", "right")[np.sign(x)], "va": ("center", "bottom", "top")[np.sign(y)]}
             label = ax.annotate(name, at, xytext=(x, y), textcoords="offset points", fontsize=8, **sides)
-            box = label.get_window_extent()
+            box = label.get_window_extent().padded(-1)
             inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0
             if (x, y) == places[-1] or (inside and not any(box.overlaps(other) for other in taken)):
                 break
