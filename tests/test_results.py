@@ -130,6 +130,13 @@ def test_pairs_are_kept_apart(package_records):
     assert report.arms("demo", pair="100") == {"a": [0.2]}
 
 
+def test_seeds_that_an_interrupted_recording_left_incomplete_are_left_out():
+    of = lambda arm, *seeds: [{"pair": None, "arm": arm, "seed": seed} for seed in seeds]  # noqa: E731
+    kept = report.whole_seeds([*of("plain", 0, 1, 2), *of("frozen", 0, 1)])
+    assert kept == [*of("plain", 0, 1), *of("frozen", 0, 1)]
+    assert report.whole_seeds([]) == []
+
+
 def test_claims_are_looked_up_by_key():
     assert report.claim("vgg16-cifar10-accuracy") == "0.8250"
     with pytest.raises(KeyError, match="no claim 'nope'. There are: vgg16"):

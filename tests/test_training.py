@@ -1,5 +1,6 @@
 """Tests of tl_helpers.recipes, training and evaluation: real training on small networks."""
 
+import weakref
 from dataclasses import dataclass, replace
 
 import keras
@@ -246,6 +247,28 @@ def test_order_is_a_new_permutation_each_epoch(data):
 def test_unknown_choices_in_a_recipe_are_named():
     with pytest.raises(ValueError, match="optimizer must be one of adam, adamw, sgd. Received: 'adamx'"):
         Recipe(optimizer="adamx")
+
+
+def test_paired_differences_are_judged_by_students_margin():
+    assert evaluation.margin([0.01, 0.02, 0.03]) == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+    assert evaluation.verdict([0.05, 0.06, 0.055]) == ["+0.055 ± 0.012", "better"]
+    assert evaluation.verdict([-0.05, -0.06, -0.055], "helps", "hurts")[1] == "hurts"
+    assert evaluation.verdict([0.01, 0.02, 0.03])[1] == "not told apart"  # one sign, and yet within its margin
+    assert evaluation.verdict([0.2]) == ["+0.200", "one seed cannot tell"]
+    assert evaluation.verdict([]) == ["–", "not recorded yet"]
+
+
+def test_models_of_earlier_runs_are_let_go(data):
+    def large():
+        layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(16000), keras.layers.Dense(10)]
+        return keras.Sequential(layers)
+
+    one_epoch = Recipe(epochs=1, batch_size=300)
+    model = large()
+    fit(model, data, one_epoch)
+    earlier, model = weakref.ref(model), large()
+    fit(model, data, one_epoch)
+    assert earlier() is None
 
 
 def test_metrics_agree_with_hand_counts():

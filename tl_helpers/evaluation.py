@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn import metrics as sk
 
 from tl_helpers import results
@@ -57,6 +58,31 @@ def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -
     which = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(confidence[which == b].sum() - right[which == b].sum()) for b in range(bins)]
     return float(sum(gaps) / len(labels))
+
+
+def margin(gaps) -> float:
+    """Half of the 95 % confidence interval of a mean of paired differences (n,), by Student's t; infinite for n = 1."""
+    gaps = np.asarray(gaps, float)
+    if len(gaps) < 2:
+        return float("inf")
+    return float(student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+
+
+def verdict(gaps, better: str = "better", worse: str = "worse") -> list[str]:
+    """Two cells of a table about paired differences, one a seed: their mean ± margin, and what that allows to say.
+
+    Args:
+        gaps: (n,), one arm minus another, seed by seed.
+        better, worse: the words where the mean is further from zero than its margin.
+    Returns:
+        For example ``["+0.012 ± 0.004", "better"]``; else ``"not told apart"``, or that one seed cannot tell.
+    """
+    gaps = np.asarray(gaps, float)
+    if len(gaps) < 2:
+        return [f"{gaps[0]:+.3f}" if len(gaps) else "–", "one seed cannot tell" if len(gaps) else "not recorded yet"]
+    mean, luck = float(gaps.mean()), margin(gaps)
+    word = better if mean > luck else worse if -mean > luck else "not told apart"
+    return [f"{mean:+.3f} ± {luck:.3f}", word]
 
 
 def validation_metrics(model, data) -> dict:

@@ -41,6 +41,18 @@ def values(records: Sequence[dict], metric: str) -> dict[tuple[str | None, str],
     return {key: found[key] for key in order if key in found}
 
 
+def whole_seeds(records: Sequence[dict]) -> list[dict]:
+    """Only those seeds which every arm and pair here has, so that arms can be compared seed by seed.
+
+    A recording that was interrupted leaves the last seeds with some arms only.
+    """
+    seeds = {}
+    for record in records:
+        seeds.setdefault((record["pair"], record["arm"]), set()).add(record["seed"])
+    common = set.intersection(*seeds.values()) if seeds else set()
+    return [record for record in records if record["seed"] in common]
+
+
 def arms(
     experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False
 ) -> dict[str, list[float]]:
