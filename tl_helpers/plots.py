@@ -78,6 +78,7 @@ def seeds(ax, values: Mapping[str, Sequence[float]], label: str = "test accuracy
         ax.plot([numbers.mean()] * 2, [i - 0.28, i + 0.28], "-", color="black", linewidth=2)
     ax.set_yticks(range(len(values)), list(values))
     ax.set(xlabel=label, ylim=(len(values) - 0.5, -0.5))
+    ax.locator_params(axis="x", nbins=6)  # dots close together have long numbers, which would run into each other
     ax.grid(axis="y", visible=False)
     return ax
 
