@@ -138,3 +138,14 @@ def test_a_record_of_code_that_was_not_committed_is_not_reused(recording, tmp_pa
     run_once()
     recording.setenv("TL_RESUME", "1")
     assert not run_once()[0].reused
+
+
+def test_a_stopped_clock_counts_no_more(recording, monkeypatch):
+    now = [10.0]
+    monkeypatch.setattr(results.time, "monotonic", lambda: now[0])
+    run = results.Run("demo", arm="a", seed=0)
+    now[0] = 15.0
+    run.stop_clock()
+    now[0] = 90.0
+    assert run.elapsed() == 5.0
+    assert run.finish({"accuracy": 0.5})["seconds"] == 5.0

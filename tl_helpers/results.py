@@ -56,7 +56,11 @@ class Run:
 
     def elapsed(self) -> float:
         """Wall seconds since the run was opened, those before an interruption included."""
-        return self.seconds_before + time.monotonic() - self._clock
+        return self.seconds_before + (0.0 if self._clock is None else time.monotonic() - self._clock)
+
+    def stop_clock(self) -> None:
+        """Count no more time: for a run whose record is written later than it ends."""
+        self.seconds_before, self._clock = self.elapsed(), None
 
     def when_finished(self, action) -> None:
         """Call ``action()`` once the record is written (a checkpoint is no longer needed then)."""
