@@ -156,17 +156,19 @@ def test_right_pixels_pass(images):
     assert backbones.check_pixels(images) is images
 
 
-def test_weights_that_are_not_at_hand(tmp_path, monkeypatch):
+def test_weights_that_are_not_at_hand(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TL_DATA", str(tmp_path))
     with pytest.raises(downloads.DataUnavailable, match="mobilenet_0.5_imagenet.weights.h5 .*TL_DATA"):
         backbones.mobilenet(0.5, weights="imagenet-q8-folded")
 
     def no_network(*args, **kwargs):
+        print("Downloading data from ...")
         raise Exception("URL fetch failure: no route to host")
 
     monkeypatch.setattr(keras.utils, "get_file", no_network)
     with pytest.raises(downloads.DataUnavailable, match="no route to host(.|\n)*mobilenet_5_0_224_tf_no_top.h5"):
         backbones.mobilenet(0.5)
+    assert capsys.readouterr().out == "", "a page shows no progress"
 
 
 def test_official_weights_placed_by_hand(tmp_path, monkeypatch):

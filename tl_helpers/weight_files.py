@@ -1,6 +1,8 @@
 """Weight files of the backbones: embedded, official, or placed by hand; loaded into a built model."""
 
+import contextlib
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -82,7 +84,8 @@ def _load_official(model: keras.Model, weights: Weights) -> str:
 
 def _fetch(weights: Weights, expected: str):
     try:
-        return keras.utils.get_file(weights.file, weights.url, cache_subdir="models", file_hash=expected or None)
+        with contextlib.redirect_stdout(sys.stderr):  # its notes and progress are no output of a page
+            return keras.utils.get_file(weights.file, weights.url, cache_subdir="models", file_hash=expected or None)
     except Exception as error:  # get_file raises plain Exceptions for network faults
         raise downloads.DataUnavailable(
             f"the weights {weights.file} are neither in TL_DATA nor in Keras's cache, and could not be downloaded "
