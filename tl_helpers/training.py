@@ -74,7 +74,7 @@ def fit(
 def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str | None, progress: bool) -> None:
     """The epochs of a run, from its last checkpoint on."""
     if model.built and model.count_params() > 1e6:
-        gc.collect()  # models of earlier runs hang together in circles: Python clears them late, 200 MB a VGG16
+        gc.collect()  # models of earlier runs hang together in circles, which Python clears late: 200 MB a VGG16
     steps = -(-len(data.train.labels) // recipe.batch_size)
     compile_model(model, recipe, steps=steps * recipe.epochs)
     state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
@@ -98,6 +98,9 @@ def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str
 def compile_model(model, recipe: Recipe, steps: int) -> None:
     """Compile a model by a recipe; ``steps`` is the length of the whole schedule."""
     optimizer = make_optimizer(recipe, steps)
+    if getattr(model, "_distribute_strategy", None) is None:
+        # One device has nothing to sum; TensorFlow's sum over devices would keep every model's graph and weights for ever.
+        optimizer._all_reduce_sum_gradients = list
     if recipe.loss == "regression":
         model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"])
     else:
