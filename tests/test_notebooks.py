@@ -108,7 +108,7 @@ class TestNotebook:
             if "runtime.settings(" in "".join(cell["source"]):
                 continue  # three scales side by side, one setting a line
             lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
-            assert len(lines) <= 45, f"{cell['id']}: {len(lines)} lines"
+            assert len(lines) <= 20, f"{cell['id']}: {len(lines)} lines"
 
 
 @pytest.mark.parametrize(
