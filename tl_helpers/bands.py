@@ -109,7 +109,8 @@ def check_weights() -> list[str]:
 def _only_here(record: dict, known: dict) -> bool:
     """Whether a run needed weights that its records were made without."""
     of = tuple(record[name] for name in ("experiment", "scale", "pair", "arm"))
-    downloaded = record["weights"] is not None and record["weights"]["name"] == "imagenet"
+    weights = record.get("weights")
+    downloaded = bool(weights) and weights["name"] == "imagenet"
     return downloaded and not any(key[:4] == of for key in known)
 
 

@@ -172,7 +172,7 @@ def named_points(ax, points: Mapping[str, tuple[float, float]]):
         for x, y in places:
             sides = {"ha": ("center", "left", "right")[np.sign(x)], "va": ("center", "bottom", "top")[np.sign(y)]}
             label = ax.annotate(name, at, xytext=(x, y), textcoords="offset points", fontsize=8, **sides)
-            box = label.get_window_extent().padded(-1)
+            box = label.get_window_extent()
             inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0
             if (x, y) == places[-1] or (inside and not any(box.overlaps(other) for other in taken)):
                 break
