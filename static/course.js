@@ -12,11 +12,12 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 
-// A hidden cell holds an exercise's solution: say so instead of "Show code cell content".
+// A hidden cell among the exercises is a solution, elsewhere code aside from the thread: say which.
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("details.hide > summary > p").forEach((words) => {
-    if (words.textContent.endsWith("code cell content"))
-      words.textContent = words.classList.contains("collapsed") ? "Show the solution" : "Hide the solution";
+    if (!/code cell (content|source)$/.test(words.textContent)) return;
+    const what = words.closest('section[id^="exercise"]') ? "solution" : "code";
+    words.textContent = `${words.classList.contains("collapsed") ? "Show" : "Hide"} the ${what}`;
   });
 });
 
