@@ -3,6 +3,7 @@
 import json
 import re
 
+import build_book
 import nbformat
 import notebooks
 import pytest
@@ -161,6 +162,32 @@ def test_the_cache_forgets_when_the_package_changes(monkeypatch, tmp_path):
     monkeypatch.setenv("TL_SCALE", "laptop")
     seen.add(notebooks.fingerprint())
     assert len(seen) == 6
+
+
+def test_pages_are_built_again_when_anything_they_come_from_changed(monkeypatch, tmp_path):
+    """A source, the package or a page changed, new or lost: the last build no longer counts."""
+    html = tmp_path / "_build" / "html"
+    for name in ("tl_helpers", "book", "_build/html/book"):
+        (tmp_path / name).mkdir(parents=True)
+    written = [tmp_path / n for n in ("requirements.txt", "_toc.yml", "book/a.ipynb", "tl_helpers/a.py")]
+    for path in [*written, html / "index.html", html / "book" / "a.html"]:
+        path.write_text("one")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(build_book, "HTML", html)
+    monkeypatch.setattr(build_book, "STAMP", tmp_path / "_build" / ".built")
+    assert not build_book.is_built()
+    build_book.STAMP.write_text(build_book.stamp())
+    assert build_book.is_built()
+    for path in written:
+        path.write_text("two")
+        assert not build_book.is_built(), path
+        path.write_text("one")
+    assert build_book.is_built()
+    (tmp_path / "book" / "b.md").write_text("new")
+    assert not build_book.is_built()
+    (tmp_path / "book" / "b.md").unlink()
+    (html / "book" / "a.html").unlink()
+    assert not build_book.is_built()
 
 
 def test_a_failing_cell_fails_the_build_and_only_it_runs_again(monkeypatch, tmp_path, capfd):
