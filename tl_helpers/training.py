@@ -15,6 +15,9 @@ from tl_helpers.recipes import Recipe
 
 __all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
 
+# Since 3.15 Keras begins each batch's metrics anew by itself; to do so twice would cost a tenth of a small head's step.
+KERAS_FORGETS = tuple(int(part) for part in keras.__version__.split(".")[:2]) >= (3, 15)
+
 
 def fit(
     model,
@@ -185,7 +188,8 @@ def _one_epoch(model, batches: Batches, watch: "_Watch") -> dict:
     seen = _Mean()
     for i in range(len(batches)):
         images, labels = batches[i]
-        model.reset_metrics()
+        if not KERAS_FORGETS:
+            model.reset_metrics()
         seen.add(model.train_on_batch(images, labels, return_dict=True), len(labels))
         watch.bar.update(1)
     return seen.values()
@@ -196,13 +200,14 @@ def _validate(model, split, pixels: int | None, batch_size: int = 256) -> dict:
     seen = _Mean()
     for i in range(0, len(split.labels), batch_size):
         images, labels = shrink(split.images[i : i + batch_size], pixels), split.labels[i : i + batch_size]
-        model.reset_metrics()
+        if not KERAS_FORGETS:
+            model.reset_metrics()
         seen.add(model.test_on_batch(images, labels, return_dict=True), len(labels))
     return {f"val_{name}": value for name, value in seen.values().items()}
 
 
 class _Mean:
-    """Means over examples of what batches gave, each on its own: since 3.15 Keras forgets the batches before by itself."""
+    """Means over examples of what batches gave, each batch on its own."""
 
     def __init__(self):
         self.sums, self.count = {}, 0
