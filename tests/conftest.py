@@ -64,6 +64,16 @@ def browser():
 
 
 @pytest.fixture
+def server():
+    """A web server on this machine, which misbehaves as told."""
+    from local_server import Server
+
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
 def empty_folders(tmp_path, monkeypatch):
     """An empty cache and an empty folder for files placed by hand; no data set is remembered from another test."""
     (tmp_path / "hand").mkdir()

@@ -1,10 +1,23 @@
 """Backbones: weights, preprocessing inside the model, refused pixels."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
+from local_server import answer
 
-from tl_helpers import backbones, downloads, packing, runtime
+from tl_helpers import (
+    backbones,
+    datasets,
+    downloads,
+    evaluation,
+    models,
+    packing,
+    recipes,
+    runtime,
+    training,
+)
 
 APPLICATIONS = {
     "vgg16": keras.applications.vgg16,
@@ -22,6 +35,19 @@ def pixels(n: int = 3, side: int = 32) -> np.ndarray:
 @pytest.fixture(scope="module")
 def vgg16():
     return backbones.vgg16()
+
+
+def test_pixels_in_a_wrong_range_are_refused_in_training_and_prediction(vgg16):
+    model = models.transfer_model(vgg16, 10)
+    data = datasets.load("digits").few(2, seed=0).shorten(val=20, test=20)
+    scaled = replace(data, train=replace(data.train, images=(data.train.images / 255).astype(np.float32)))
+    recipe = recipes.Recipe(epochs=1)
+    with pytest.raises(ValueError, match="looks like 0-1"):
+        training.fit(model, scaled, recipe, experiment="demo", arm="a", seed=0, progress=False)
+    for wrong in (scaled.train.images, data.test.images.astype(np.float32) - 120, data.test.images[..., :1]):
+        with pytest.raises(ValueError, match="0-255|RGB"):
+            evaluation.logits(model, wrong)
+    assert evaluation.logits(model, data.test.images[:2].astype(np.float32)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", backbones.names())
@@ -156,19 +182,49 @@ def test_right_pixels_pass(images):
     assert backbones.check_pixels(images) is images
 
 
-def test_weights_that_are_not_at_hand(tmp_path, monkeypatch, capsys):
+def test_weights_that_are_not_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("TL_DATA", str(tmp_path))
     with pytest.raises(downloads.DataUnavailable, match="mobilenet_0.5_imagenet.weights.h5 .*TL_DATA"):
         backbones.mobilenet(0.5, weights="imagenet-q8-folded")
 
-    def no_network(*args, **kwargs):
-        print("Downloading data from ...")
-        raise Exception("URL fetch failure: no route to host")
 
-    monkeypatch.setattr(keras.utils, "get_file", no_network)
-    with pytest.raises(downloads.DataUnavailable, match="no route to host(.|\n)*mobilenet_5_0_224_tf_no_top.h5"):
+def mobilenet_from(server, monkeypatch):
+    """The published MobileNet 0.5, its address replaced by one of the local server."""
+    of = backbones.spec("mobilenet-0.5")
+    there = replace(of.weights["imagenet"], url=f"{server.url}/{of.weights['imagenet'].file}")
+    monkeypatch.setitem(backbones._SPECS, "mobilenet-0.5", replace(of, weights={"imagenet": there}))
+    return f"/{there.file}"
+
+
+def mobilenet_file(folder):
+    """A weight file in the form in which Keras publishes them, of random weights."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    h5py = pytest.importorskip("h5py")
+    original = keras.applications.MobileNet(alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3))
+    with h5py.File(folder / "published.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, original)
+    return (folder / "published.h5").read_bytes()
+
+
+def test_published_weights_are_downloaded_whole_or_not_at_all(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TL_DATA", raising=False)
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    page, body = mobilenet_from(server, monkeypatch), mobilenet_file(tmp_path)
+    with pytest.raises(downloads.DataUnavailable, match="HTTP 404(.|\n)*mobilenet_5_0_224_tf_no_top.h5"):
         backbones.mobilenet(0.5)
-    assert capsys.readouterr().out == "", "a page shows no progress"
+    server.pages[page] = lambda handler: answer(handler, body[:5000], len(body))  # breaks off; no hash is published
+    with pytest.raises(downloads.DataUnavailable, match="could not be downloaded"):
+        backbones.mobilenet(0.5)
+    assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
+    server.pages[page] = body
+    asked = len(server.asked)
+    assert backbones.weights_identity(backbones.mobilenet(0.5)) == backbones.weights_identity(backbones.mobilenet(0.5))
+    assert len(server.asked) == asked + 1, "the second time it comes from the cache"
+    told = capsys.readouterr()
+    assert told.out == "" and "non-commercial research" in told.err, (
+        "terms are told before the download, outside the page"
+    )
 
 
 def test_official_weights_placed_by_hand(tmp_path, monkeypatch):

@@ -11,20 +11,13 @@ import time
 from collections import namedtuple
 
 import pytest
-from local_server import Server, answer, sha256
+from local_server import answer, sha256
 
-from tl_helpers import downloads
+from tl_helpers import downloads, whole_files
 from tl_helpers.downloads import DataRefused, DataUnavailable
 
 BODY = bytes(range(256)) * 1000
 HASH = sha256(BODY)
-
-
-@pytest.fixture
-def server():
-    running = Server()
-    yield running
-    running.close()
 
 
 @pytest.fixture
@@ -259,7 +252,7 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
     inside, most = [], []
 
     def work():
-        with downloads.alone(tmp_path / "x") as held:
+        with whole_files.alone(tmp_path / "x") as held:
             assert held
             inside.append(1)
             most.append(len(inside))

@@ -1,6 +1,7 @@
 """Tests of tl_helpers.results, report and bands."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -49,6 +50,33 @@ def test_a_finished_run_is_one_complete_line(scratch):
     assert record["metrics"] == {"test_accuracy": 0.5, "test_accuracy_ci95": [0.4, 0.6]}
     assert (record["seed"], record["scale"], record["schema"]) == (3, "quick", 1)
     assert {"device", "versions", "commit", "dirty", "started", "seconds", "split", "backbone"} <= set(record)
+
+
+def test_a_full_disk_leaves_no_half_record_and_keeps_the_checkpoint(scratch, package_records, monkeypatch):
+    results.append({"experiment": "demo", "arm": "before"})
+    monkeypatch.setenv("TL_RECORD", "1")
+    results.append({"experiment": "demo", "arm": "before"})
+    before, write, forgotten = (package_records / "demo.jsonl").read_text(), os.write, []
+    run = results.Run("demo", arm="a", seed=0)
+    run.when_finished(lambda: forgotten.append(True))
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[: len(line) // 2]))
+    with pytest.raises(OSError, match="record of demo cannot be written"):
+        run.finish({"loss": 1.0})
+    assert (package_records / "demo.jsonl").read_text() == before
+    assert not forgotten and not results.finished
+    monkeypatch.setattr(os, "write", write)
+    run.finish({"loss": 1.0})
+    assert forgotten and len((package_records / "demo.jsonl").read_text().splitlines()) == 2
+
+
+def test_without_recording_a_folder_that_cannot_be_written_is_a_warning(scratch, monkeypatch):
+    (scratch / "in the way").write_text("a file")
+    monkeypatch.setenv("TL_SCRATCH", str(scratch / "in the way" / "runs"))
+    run, forgotten = results.Run("demo", arm="a", seed=0), []
+    run.when_finished(lambda: forgotten.append(True))
+    with pytest.warns(UserWarning, match="set TL_SCRATCH to a folder of yours"):
+        run.finish({"loss": 1.0})
+    assert results.finished == [run.record] and not forgotten
 
 
 def test_a_run_finishes_once_and_only_with_finite_numbers(scratch):

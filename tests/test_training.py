@@ -147,6 +147,14 @@ def test_a_damaged_checkpoint_starts_anew_and_a_finished_run_leaves_none(data, t
     assert not path.exists()
 
 
+def test_without_room_for_a_checkpoint_training_goes_on(data, monkeypatch, tmp_path):
+    (tmp_path / "in the way").write_text("a file")
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
+    with pytest.warns(UserWarning, match="set TL_CACHE to a folder of yours"):
+        run = fit(build(), data, checkpoint=tmp_path / "in the way" / "state.npz")
+    assert len(run.history) == RECIPE.epochs
+
+
 def test_one_hot_labels_are_refused(data):
     data.train = Part(data.train.images, np.eye(10)[data.train.labels])
     with pytest.raises(ValueError, match=r"integer labels of shape \(N,\).*argmax"):
@@ -294,3 +302,11 @@ def test_calibration_error_is_zero_for_perfect_and_large_for_boastful():
     sure = np.tile([20.0, 0.0], (100, 1))
     assert evaluation.calibration_error(sure, labels) < 1e-6
     assert evaluation.calibration_error(sure, np.ones(100, int)) > 0.99
+
+
+def test_reliability_counts_every_answer_once():
+    """Eight of ten answers at one half and two at certainty; of each kind half are right."""
+    outputs = np.concatenate([np.zeros((8, 2)), np.tile([50.0, 0.0], (2, 1))])
+    rows = evaluation.reliability(outputs, np.array([0, 1] * 5))
+    assert np.allclose(rows, [[0.8, 0.5, 0.5], [0.2, 1.0, 0.5]])
+    assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)

@@ -183,7 +183,7 @@ def _vgg16() -> BackboneSpec:
     return BackboneSpec(
         name="vgg16",
         builder=_application("VGG16", name="vgg16"),
-        weights={"tiny-imagenet": embedded(), "imagenet": official("vgg16", file, md5)},
+        weights={"tiny-imagenet": embedded(), "imagenet": official("vgg16", file, md5, 59)},
         mode="caffe",
         feature_size=512,
         paper="Simonyan & Zisserman (2015), Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -210,7 +210,7 @@ def _resnet50() -> BackboneSpec:
     return BackboneSpec(
         name="resnet50",
         builder=_application("ResNet50", name="resnet50"),
-        weights={"imagenet": official("resnet", file, md5)},
+        weights={"imagenet": official("resnet", file, md5, 95)},
         mode="caffe",
         feature_size=2048,
         paper="He et al. (2016), Deep Residual Learning for Image Recognition",

@@ -1,10 +1,13 @@
 """The state of a training run in one file, so that an interrupted run ends as an uninterrupted one would."""
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
 import time
+import warnings
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +38,25 @@ class State:
         self.saved_at = time.monotonic()
 
     def variables(self) -> list:
+        """All that training changes: weights, statistics, states of random layers, the optimizer's variables."""
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         own = [*self.model.weights, *(v for v in self.model.variables if "seed_generator" in v.path)]
         return [*own, *self.model.optimizer.variables]
 
     def save(self) -> None:
+        """Write the checkpoint, whole or not at all; without room for it, warn and let training go on."""
+        try:
+            self._write()
+        except OSError as error:
+            warnings.warn(
+                f"the checkpoint cannot be kept in {self.path.parent} ({error}): training goes on, but begins anew if it "
+                "is interrupted. Make room there, or set TL_CACHE to a folder of yours",
+                stacklevel=2,
+            )
+        self.saved_at = time.monotonic()
+
+    def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"v{i}": np.asarray(ops.convert_to_numpy(v)) for i, v in enumerate(self.variables())}
         arrays |= {f"b{i}": w for i, w in enumerate(self.best or [])}
@@ -50,6 +66,7 @@ class State:
             "waited": self.waited,
             "stopped": self.stopped,
             "seconds": self.run.elapsed(),
+            "started": self.run.started.isoformat(),
         }
         arrays["note"] = np.frombuffer(json.dumps(note).encode(), np.uint8)
         with tempfile.NamedTemporaryFile(dir=self.path.parent, suffix=".part", delete=False) as file:
@@ -60,7 +77,6 @@ class State:
                 os.unlink(file.name)
                 raise
         os.replace(file.name, self.path)
-        self.saved_at = time.monotonic()
 
     def restore(self) -> int:
         """Load the checkpoint if there is one; the number of epochs already done."""
@@ -80,9 +96,11 @@ class State:
         self.run.history = note["history"]
         self.best_loss, self.waited, self.stopped = note["best_loss"], note["waited"], note["stopped"]
         self.run.seconds_before = note["seconds"]
+        self.run.started = datetime.fromisoformat(note["started"])
         return len(self.run.history)
 
     def finish(self) -> None:
+        """Training is over: the best weights, where they were asked for, and a last checkpoint of a long run."""
         if self.best is not None:
             self.model.set_weights(self.best)
         if self.path.exists():  # a run long enough to be kept stays whole until its record is written
@@ -90,4 +108,6 @@ class State:
             self.save()
 
     def forget(self) -> None:
-        self.path.unlink(missing_ok=True)
+        """Remove the checkpoint."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

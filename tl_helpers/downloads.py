@@ -1,17 +1,15 @@
-"""Files from the internet: found in ``TL_DATA`` or the cache, else downloaded, always checked by SHA-256."""
+"""Files from the internet: found in ``TL_DATA`` or the cache, else downloaded, checked by the hash their publisher gives."""
 
-import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import sys
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tl_helpers import runtime
+from tl_helpers.whole_files import DataRefused, alone, digest, whole
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
@@ -22,20 +20,17 @@ class DataUnavailable(RuntimeError):
     """A file is neither in ``TL_DATA`` nor in the cache and could not be downloaded."""
 
 
-class DataRefused(ValueError):
-    """A file is there, but it is not the file it should be (truncated, damaged, another version)."""
-
-
 def fetch(
     name: str,
     urls: Sequence[str],
-    sha256: str,
+    expected: str | None,
     *,
+    algorithm: str = "sha256",
     megabytes: float | None = None,
     terms: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """The path of a file with the right SHA-256: from ``TL_DATA``, else the cache, else downloaded into the cache.
+    """The path of a file with the right hash: from ``TL_DATA``, else the cache, else downloaded into the cache.
 
     The mirrors are tried in turn. A download is written beside its final name, checked, and only then renamed, so
     no other process ever sees half a file; of two processes that want one file at once, one downloads and the
@@ -44,7 +39,8 @@ def fetch(
     Args:
         name: the file's name, without a folder.
         urls: where it can be had, best first.
-        sha256: its SHA-256 in hexadecimal.
+        expected: its hash in hexadecimal; None where its publisher gives none: then only its length is checked.
+        algorithm: of the hash, as ``hashlib`` names it.
         megabytes: its size in 10^6 bytes: free room is checked beforehand, and the size is told.
         terms: the terms of use, printed before a download begins.
         progress: show a progress bar on stderr.
@@ -52,25 +48,44 @@ def fetch(
         The file's path.
     Raises:
         DataUnavailable: no mirror delivered it, or the cache folder cannot be written or is full.
-        DataRefused: the file of that name in ``TL_DATA`` has another SHA-256.
+        DataRefused: the file of that name in ``TL_DATA`` has another hash.
     """
-    return find(name, sha256, urls=urls) or _download(name, tuple(urls), sha256, megabytes, terms, progress)
+    found = find(name, expected, algorithm=algorithm, urls=urls)
+    return found or _download(_Wanted(name, tuple(urls), expected, algorithm), megabytes, terms, progress)
 
 
-def find(name: str, sha256: str, *, urls: Sequence[str] = ()) -> Path | None:
-    """The file in ``TL_DATA`` or the cache, checked by SHA-256; None when it is in neither.
+def find(name: str, expected: str | None, *, algorithm: str = "sha256", urls: Sequence[str] = ()) -> Path | None:
+    """The file in ``TL_DATA`` or the cache, checked by its hash; None when it is in neither.
 
     A damaged file in the cache counts as missing (``fetch`` replaces it).
 
     Raises:
-        DataRefused: the file in ``TL_DATA`` has another SHA-256.
+        DataRefused: the file in ``TL_DATA`` has another hash.
     """
     folder = runtime.data_folder()
     if folder is not None and (folder / name).is_file():
-        check(folder / name, sha256, urls=urls)
+        if expected:
+            check(folder / name, expected, algorithm=algorithm, urls=urls)
         return folder / name
     cached = downloads_folder() / name
-    return cached if cached.is_file() and digest(cached) == sha256 else None
+    return cached if _Wanted(name, tuple(urls), expected, algorithm).is_whole(cached) else None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file to be had from one of several addresses."""
+
+    name: str
+    urls: tuple[str, ...]
+    expected: str | None
+    algorithm: str
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether the file is there; without a hash it counts as whole, since only whole ones get their final name."""
+        return path.is_file() and (not self.expected or digest(path, self.algorithm) == self.expected)
+
+    def how_to_place(self) -> str:
+        return how_to_place(self.name, self.urls, self.expected, algorithm=self.algorithm)
 
 
 def check(path: Path, expected: str, *, algorithm: str = "sha256", urls: Sequence[str] = ()) -> None:
@@ -91,18 +106,12 @@ def check(path: Path, expected: str, *, algorithm: str = "sha256", urls: Sequenc
         )
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Hash of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
 def downloads_folder() -> Path:
     """Where downloaded files are kept: ``downloads`` in the cache folder."""
     return runtime.cache_folder() / "downloads"
 
 
-def how_to_place(name: str, urls: Sequence[str], sha256: str | None) -> str:
+def how_to_place(name: str, urls: Sequence[str], expected: str | None, *, algorithm: str = "sha256") -> str:
     """What to fetch by hand, where to put it, and its hash."""
     given = runtime.data_folder()
     folder = f"the folder in TL_DATA ({given})" if given else "a folder of your own, and set TL_DATA to that folder"
@@ -112,38 +121,34 @@ def how_to_place(name: str, urls: Sequence[str], sha256: str | None) -> str:
         *(f"  or       {url}" for url in urls[1:]),
     ]
     lines += [f"  put it   into {folder}", f"           or into {downloads_folder()}", f"  name     {name}"]
-    return "\n".join(lines + ([f"  sha256   {sha256}"] if sha256 else []))
+    return "\n".join(lines + ([f"  {algorithm:<8} {expected}"] if expected else []))
 
 
-def _download(name: str, urls: tuple, sha256: str, megabytes: float | None, terms: str | None, progress: bool) -> Path:
-    final = downloads_folder() / name
+def _download(wanted: _Wanted, megabytes: float | None, terms: str | None, progress: bool) -> Path:
+    name, final = wanted.name, downloads_folder() / wanted.name
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with alone(final):
-            if final.is_file() and digest(final) == sha256:  # another process fetched it while this one waited
+            if wanted.is_whole(final):  # another process fetched it while this one waited
                 return final
             _check_room(final.parent, megabytes)
             if terms or (progress and megabytes):
                 size = f"{megabytes:,.0f} MB" if megabytes else "size unknown"
                 print(f"downloading {name} ({size}). {terms or ''}".rstrip(), file=sys.stderr)
             reasons = []
-            for url in urls:
-                reason = _try(url, final, sha256, progress)
+            for url in wanted.urls:
+                reason = _try(url, final, wanted, progress)
                 if reason is None:
                     return final
                 reasons.append(f"  {url}: {reason}")
     except OSError as error:
-        raise DataUnavailable(
-            _cannot_write(final, megabytes, error) + "\n" + how_to_place(name, urls, sha256)
-        ) from error
-    why = "and could not be downloaded:" if urls else "and there is no address to download it from"
-    told = "\n".join(
-        [f"{name} is neither in TL_DATA nor in the cache, {why}", *reasons, how_to_place(name, urls, sha256)]
-    )
+        raise DataUnavailable(_cannot_write(final, megabytes, error) + "\n" + wanted.how_to_place()) from error
+    why = "and could not be downloaded:" if wanted.urls else "and there is no address to download it from"
+    told = "\n".join([f"{name} is neither in TL_DATA nor in the cache, {why}", *reasons, wanted.how_to_place()])
     raise DataUnavailable(told)
 
 
-def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
+def _try(url: str, final: Path, wanted: _Wanted, progress: bool) -> str | None:
     """Download from one mirror; None, or the reason why it failed. Leaves the whole file or none."""
     import pooch
     import requests
@@ -159,7 +164,7 @@ def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
         headers={"Accept-Encoding": "identity"},
     )
     try:
-        with whole(final, sha256) as file:
+        with whole(final, wanted.expected, algorithm=wanted.algorithm) as file:
             get(url, file, None)
     except requests.RequestException as error:
         return _short(error)
@@ -168,27 +173,6 @@ def _try(url: str, final: Path, sha256: str, progress: bool) -> str | None:
     finally:
         bar.close()
     return None
-
-
-@contextlib.contextmanager
-def whole(final: Path, sha256: str | None = None) -> Iterator[BinaryIO]:
-    """A file to write to that becomes ``final`` at the end of the block: there is the whole file or none.
-
-    Raises:
-        DataRefused: what was written has another SHA-256.
-    """
-    part = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if sha256 and (received := digest(part)) != sha256:
-            raise DataRefused(f"wrong content (SHA-256 {received}, {part.stat().st_size:,} bytes)")
-        part.replace(final)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _short(error: Exception) -> str:
@@ -229,64 +213,3 @@ def _cannot_write(final: Path, megabytes: float | None, error: OSError) -> str:
         f"{final.name} cannot be kept: the cache folder {final.parent} cannot be written "
         f"({error.strerror or error}). Set TL_CACHE to a folder of yours"
     )
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[bool]:
-    """Hold a file's lock, waiting for other processes; the system frees it when a process dies.
-
-    Whoever holds it is alone, so the half-written files of killed processes (``whole``) are removed then.
-
-    Yields:
-        Whether the lock is held: False on file systems without locks, where two processes may both do the work.
-    """
-    lock = path.with_name(path.name + ".lock")
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        held = _lock(handle, path.name)
-        # The holder before us removed the lock file we waited on: take the one that is there now.
-        if not held or _same(handle, lock):
-            break
-        os.close(handle)
-    try:
-        for left in path.parent.glob(f"{path.name}.*.part") if held else ():
-            left.unlink(missing_ok=True)
-        yield held
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file; the empty lock file then stays
-            lock.unlink()
-        os.close(handle)
-
-
-def _same(handle: int, lock: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), lock.stat())
-    except OSError:
-        return False
-
-
-def _lock(handle: int, name: str) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return _lock_on_windows(handle)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"waiting for another process that fetches {name}", file=sys.stderr)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        return False
-    return True
-
-
-def _lock_on_windows(handle: int) -> bool:
-    import msvcrt
-    import time
-
-    for _ in range(3600):
-        with contextlib.suppress(OSError):
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            return True
-        time.sleep(1.0)
-    return False

@@ -9,10 +9,16 @@ from scipy.stats import t as student
 from sklearn import metrics as sk
 
 from tl_helpers import results
+from tl_helpers.preprocessing import check_input
 
 
 def logits(model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """The model's outputs (n, classes) as float32, without a progress bar."""
+    """The model's outputs (n, classes) as float32, without a progress bar.
+
+    Raises:
+        ValueError: the model does its preprocessing inside, and the images are not RGB pixels 0-255.
+    """
+    check_input(model, images)
     parts = [model.predict_on_batch(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
     return np.concatenate(parts).astype(np.float32)
 
@@ -50,14 +56,24 @@ def interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error with equal-width bins (Guo et al., 2017): mean ``|confidence - accuracy|``, 0-1."""
+def reliability(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
+    """What is promised and what is kept, in equal-width bins of the stated confidence (Guo et al., 2017).
+
+    Returns:
+        (bins in use, 3): the share of answers in a bin, their mean confidence, and the share of them that is right.
+    """
     _check(outputs, labels)
     probabilities = np.exp(log_softmax(outputs.astype(np.float64), axis=-1))
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[which == b].sum() - right[which == b].sum()) for b in range(bins)]
-    return float(sum(gaps) / len(labels))
+    held = [which == b for b in np.unique(which)]
+    return np.array([[np.mean(rows), confidence[rows].mean(), right[rows].mean()] for rows in held])
+
+
+def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error with equal-width bins (Guo et al., 2017): mean ``|confidence - accuracy|``, 0-1."""
+    share, confidence, right = reliability(outputs, labels, bins).T
+    return float(np.sum(share * np.abs(confidence - right)))
 
 
 def margin(gaps) -> float:

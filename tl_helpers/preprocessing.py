@@ -97,3 +97,22 @@ def check_pixels(images: np.ndarray) -> np.ndarray:
             'To show what a wrong range does, use preprocessing="unit"'
         )
     return images
+
+
+def check_input(model, images: np.ndarray) -> np.ndarray:
+    """``check_pixels`` for a model that does its preprocessing inside; any other takes what it takes.
+
+    Args:
+        model: a Keras model, which may hold others.
+        images: (N, ...), what it is to be given.
+    Returns:
+        The same images.
+    Raises:
+        ValueError: the model wants pixels 0-255, and these are none.
+    """
+    return check_pixels(images) if _takes_pixels(model) else images
+
+
+def _takes_pixels(model) -> bool:
+    inner = getattr(model, "layers", ())
+    return any(isinstance(layer, Preprocessing) or _takes_pixels(layer) for layer in inner)

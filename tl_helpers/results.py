@@ -1,11 +1,13 @@
 """Run records: one JSON line a run, written when the run is complete."""
 
+import errno
 import functools
 import json
 import math
 import os
 import subprocess
 import time
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +101,8 @@ class Run:
         Raises:
             RuntimeError: the run is finished already.
             ValueError: a metric is not a finite number.
+            OSError: while recording, the record cannot be written; its checkpoint is kept, and ``finish`` may be called
+                again. Without recording that is a warning: the numbers stand in ``finished`` all the same.
         """
         if self.reused:
             return self.record
@@ -106,7 +110,7 @@ class Run:
             raise RuntimeError(f"{self.experiment} / {self.arm} / seed {self.seed} is finished already; open a new Run")
         seconds = self.elapsed()
         metrics = {name: _plain(name, value) for name, value in metrics.items()}
-        self.record = {
+        record = {
             "schema": SCHEMA,
             "experiment": self.experiment,
             "arm": self.arm,
@@ -127,25 +131,58 @@ class Run:
             **_commit(),
             "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        append(self.record)
-        finished.append(self.record)
-        for action in self._afterwards:
+        kept = _keep(record)
+        self.record = record
+        finished.append(record)
+        for action in self._afterwards if kept else ():
             action()
-        return self.record
+        return record
 
 
 def append(record: dict) -> Path:
-    """Append one record to its experiment's file: the package's with ``TL_RECORD=1``, else the scratch folder's."""
+    """Append one record to its experiment's file: the package's with ``TL_RECORD=1``, else the scratch folder's.
+
+    Raises:
+        OSError: the folder cannot be written or is full; no part of the record is left in the file.
+    """
     folder = runtime.records_folder() if runtime.recording() else runtime.scratch_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{record['experiment']}.jsonl"
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _append(path, line)
+    except OSError as error:
+        way = "Make room there" if runtime.recording() else "Make room there, or set TL_SCRATCH to a folder of yours"
+        raise OSError(
+            error.errno, f"the record of {record['experiment']} cannot be written ({error}). {way}"
+        ) from error
+    return path
+
+
+def _append(path: Path, line: bytes) -> None:
+    """One write, so that two processes cannot mix their lines; a line that was cut short is taken out again."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, line.encode())  # one write: two processes cannot mix their lines
+        written = os.write(handle, line)
+        if written < len(line):
+            end = os.lseek(handle, 0, os.SEEK_CUR)
+            if os.fstat(handle).st_size == end:  # nothing came after it
+                os.ftruncate(handle, end - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)
-    return path
+
+
+def _keep(record: dict) -> bool:
+    """Append a record; whether it is on disk. Only a recording fails when it is not."""
+    try:
+        append(record)
+    except OSError as error:
+        if runtime.recording():
+            raise
+        warnings.warn(str(error), stacklevel=3)
+        return False
+    return True
 
 
 def load(experiment: str, *, scale: str | None = None, folder: Path | None = None) -> list[dict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tl_helpers import downloads, runtime
+from tl_helpers import downloads, runtime, whole_files
 from tl_helpers.datafiles import Found, RemoteFile, arrays_sha256, read_by_hand, read_npz
 from tl_helpers.downloads import DataRefused
 
@@ -104,7 +104,7 @@ def _keep(path: Path, found: Found, source: str) -> None:
     note = np.frombuffer(json.dumps({"sha256": found.sha256, "source": source}).encode(), np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with downloads.alone(path), downloads.whole(path) as file:
+        with whole_files.alone(path), whole_files.whole(path) as file:
             np.savez(file, note=note, **found.arrays)
     except OSError as error:
         print(

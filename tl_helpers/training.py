@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from tl_helpers import checkpoints, optimizers, results
 from tl_helpers.batches import Batches, augment, shrink
+from tl_helpers.preprocessing import check_input
 from tl_helpers.recipes import Recipe
 
 __all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
@@ -54,10 +55,13 @@ def fit(
         The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
         a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
-        ValueError: labels do not fit the recipe's loss.
+        ValueError: labels do not fit the recipe's loss; or the model does its preprocessing inside, and the images
+            are not RGB pixels 0-255.
         FloatingPointError: the loss became NaN or infinite.
     """
     _check_labels(data, recipe)
+    for split in (data.train, data.val):
+        check_input(model, split.images)
     run = results.Run(
         experiment=experiment,
         arm=arm,

@@ -1,8 +1,6 @@
 """Weight files of the backbones: embedded, official, or placed by hand; loaded into a built model."""
 
-import contextlib
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -26,6 +24,7 @@ class Weights:
         hash: ``sha256:...`` or ``md5:...`` of the file, or None where its publisher gives none.
         licence: the terms of use.
         resolution: height and width in pixels it was trained at.
+        megabytes: the file's size in 10^6 bytes, for the message and the free room; None if not known.
         load: puts the weights into a built model; returns the SHA-256 for the record.
     """
 
@@ -35,6 +34,7 @@ class Weights:
     licence: str
     resolution: int
     load: Callable[[keras.Model, "Weights"], str] = field(repr=False)
+    megabytes: float | None = None
 
 
 def embedded() -> Weights:
@@ -43,10 +43,10 @@ def embedded() -> Weights:
     return Weights(EMBEDDED.name, None, sha256 and f"sha256:{sha256}", IMAGENET_TERMS, 32, _load_embedded)
 
 
-def official(folder: str, file: str, md5: str | None) -> Weights:
+def official(folder: str, file: str, md5: str | None, megabytes: float | None = None) -> Weights:
     """ImageNet weights as ``keras.applications`` publishes them, with the hash that Keras itself checks."""
     licence = f"terms of keras.applications; {IMAGENET_TERMS}"
-    return Weights(file, f"{_KERAS}/{folder}/{file}", md5 and f"md5:{md5}", licence, 224, _load_official)
+    return Weights(file, f"{_KERAS}/{folder}/{file}", md5 and f"md5:{md5}", licence, 224, _load_official, megabytes)
 
 
 def placed(file: str, licence: str, resolution: int) -> Weights:
@@ -69,28 +69,18 @@ def _load_embedded(model: keras.Model, weights: Weights) -> str:
 
 
 def _load_official(model: keras.Model, weights: Weights) -> str:
-    """From ``TL_DATA``, else from Keras's own cache or its server."""
-    algorithm, _, expected = (weights.hash or "").partition(":")
-    folder = runtime.data_folder()
-    if folder is not None and (folder / weights.file).is_file():
-        path = folder / weights.file
-        if expected:
-            downloads.check(path, expected, algorithm=algorithm, urls=[weights.url])
-    else:
-        path = _fetch(weights, expected)
+    """From ``TL_DATA``, else the cache, else the publisher's server."""
+    algorithm, _, expected = (weights.hash or "sha256:").partition(":")
+    path = downloads.fetch(
+        weights.file,
+        [weights.url],
+        expected or None,
+        algorithm=algorithm,
+        megabytes=weights.megabytes,
+        terms=f"Terms: {weights.licence}",
+    )
     _load_file(model, path)
     return downloads.digest(path)
-
-
-def _fetch(weights: Weights, expected: str):
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # its notes and progress are no output of a page
-            return keras.utils.get_file(weights.file, weights.url, cache_subdir="models", file_hash=expected or None)
-    except Exception as error:  # get_file raises plain Exceptions for network faults
-        raise downloads.DataUnavailable(
-            f"the weights {weights.file} are neither in TL_DATA nor in Keras's cache, and could not be downloaded "
-            f"({error}).\n{downloads.how_to_place(weights.file, [weights.url], None)}"
-        ) from error
 
 
 def _load_placed(model: keras.Model, weights: Weights) -> str:
