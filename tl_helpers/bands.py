@@ -9,6 +9,14 @@ from tl_helpers import report, results, runtime
 
 FILE = "bands.yml"
 UNBANDED = ("seconds", "ratio", "per_second", "memory", "ci95")  # what a busy machine changes
+SHARES = (
+    "accuracy",
+    "top",
+    "f1",
+    "r2",
+    "share",
+    "probability",
+)  # between 0 and 1: their bands are in points, not in per cent of the value
 
 
 def load(folder: Path | None = None) -> list[dict]:
@@ -128,7 +136,7 @@ def _banded(metric: str) -> bool:
 
 
 def _half_width(numbers: list[float], metric: str, scale: str) -> float:
-    share = "accuracy" in metric or "top" in metric
+    share = any(part in metric for part in SHARES)
     size = 0.0 if share else abs(float(np.mean(numbers)))
     if scale == "quick":
         return max(0.10, 0.5 * size)

@@ -147,6 +147,7 @@ def _banner(wanted: DatasetSpec, used: DatasetSpec, reason: str) -> str:
 
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_TERMS = "no licence stated by its authors; cite Krizhevsky (2009)"
 IMAGENET_TERMS = "ImageNet terms: non-commercial research and education only (https://www.image-net.org/download)"
 
 SPECS: dict[str, DatasetSpec] = {
@@ -164,6 +165,7 @@ SPECS: dict[str, DatasetSpec] = {
                 ),
                 "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
                 megabytes=170.5,
+                terms=f"Terms: {CIFAR10_TERMS}",
             ),
             folder="cifar-10-batches-py",
             batch_md5={
@@ -185,7 +187,7 @@ SPECS: dict[str, DatasetSpec] = {
             rebuilt_sha256="99b6354463102d5333172cc5ac5b58f1b5c2d085754f0d5d93f21b98baa3b25c",
         ),
         split=functools.partial(_split_cifar, val=5000, class_names=CIFAR10_CLASSES),
-        licence="no licence stated by its authors; cite Krizhevsky (2009)",
+        licence=CIFAR10_TERMS,
         paper="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     ),
     "digits": DatasetSpec(
