@@ -128,6 +128,9 @@ SOURCE = Recipe(
 )
 """The source model on Tiny ImageNet: a decoupled decay of 5e-3 acts like an L2 term of 5e-4 under momentum 0.9."""
 
+SOURCE_GPU = replace(SOURCE, epochs=60, stages=())
+"""``SOURCE`` where epochs are cheap: more of them, all at full size. Not yet run by this project."""
+
 SOURCE_AGAIN = replace(SOURCE, epochs=12, stages=(), learning_rate=0.05, label_smoothing=0.0)
 """A second cycle from where ``SOURCE`` ended (a warm restart; Loshchilov & Hutter, 2017), without label smoothing, which
 makes frozen features serve new tasks worse (Kornblith et al., 2021)."""
