@@ -67,6 +67,7 @@ class TestNotebook:
     def test_is_stripped(self, path):
         for cell in code_cells(read(path)):
             assert cell["outputs"] == [] and cell["execution_count"] is None, f"run `make sync`: {cell['id']}"
+            assert "execution" not in cell["metadata"], f"run `make sync`: {cell['id']}"
 
     def test_has_stable_unique_ids(self, path):
         notebook = read(path)

@@ -70,10 +70,11 @@ def with_bibliography(text: str) -> str:
 
 
 def with_first_cell(notebook: dict, address: str) -> dict:
-    """The notebook with the course's first code cell, outputs and execution counts removed."""
+    """The notebook with the course's first code cell; outputs, execution counts and times removed."""
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for cell in code:
         cell["outputs"], cell["execution_count"] = [], None
+        cell["metadata"].pop("execution", None)
     if code and FIRST_CELL_TAG in code[0]["metadata"].get("tags", []):
         code[0]["source"] = first_cell(address).splitlines(keepends=True)
     return notebook
