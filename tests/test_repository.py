@@ -43,7 +43,6 @@ LAYERS = [
         "notebook_runs",
         "preprocessing",
         "packing",
-        "batches",
         "picture_files",
     },
     {"cifar_files", "tiny_imagenet_files", "digits_files", "splits"},

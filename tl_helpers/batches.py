@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from tl_helpers.recipes import Recipe
+from tl_helpers.splits import Split
 
 
 class Batches:
@@ -13,7 +14,7 @@ class Batches:
     With ``pixels``, images are shrunk to that side last of all.
     """
 
-    def __init__(self, split, recipe: Recipe, seed: int, pixels: int | None = None, epoch: int = 0):
+    def __init__(self, split: Split, recipe: Recipe, seed: int, pixels: int | None = None, epoch: int = 0):
         self.images, self.labels, self.recipe = split.images, split.labels, recipe
         self.seed, self.epoch, self.pixels = seed, epoch, pixels
         self.order = np.random.default_rng([seed, epoch]).permutation(len(self.labels))

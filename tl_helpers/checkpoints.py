@@ -10,6 +10,7 @@ import warnings
 from datetime import datetime
 from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -31,7 +32,7 @@ def default_path(run: results.Run) -> Path:
 class State:
     """What a resumed run needs: weights, optimizer, random layers, history; kept in one file."""
 
-    def __init__(self, model, run: results.Run, path: Path):
+    def __init__(self, model: keras.Model, run: results.Run, path: Path):
         self.model, self.run, self.path = model, run, path
         self.best, self.best_loss, self.waited = None, np.inf, 0
         self.stopped, self.before = False, 0.0

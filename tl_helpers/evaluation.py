@@ -1,7 +1,8 @@
 """Metrics on top of scikit-learn; ``test`` opens the test set, once a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 from scipy.special import log_softmax
 from scipy.stats import binomtest
@@ -10,9 +11,10 @@ from sklearn import metrics as sk
 
 from tl_helpers import results
 from tl_helpers.preprocessing import check_input
+from tl_helpers.splits import Dataset
 
 
-def logits(model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def logits(model: keras.Model, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """The model's outputs (n, classes) as float32, without a progress bar.
 
     Raises:
@@ -76,7 +78,7 @@ def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -
     return float(np.sum(share * np.abs(confidence - right)))
 
 
-def margin(gaps) -> float:
+def margin(gaps: Sequence[float]) -> float:
     """Half of the 95 % confidence interval of a mean of paired differences (n,), by Student's t; infinite for n = 1."""
     gaps = np.asarray(gaps, float)
     if len(gaps) < 2:
@@ -84,7 +86,7 @@ def margin(gaps) -> float:
     return float(student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
-def verdict(gaps, better: str = "better", worse: str = "worse") -> list[str]:
+def verdict(gaps: Sequence[float], better: str = "better", worse: str = "worse") -> list[str]:
     """Two cells of a table about paired differences, one a seed: their mean ± margin, and what that allows to say.
 
     Args:
@@ -101,13 +103,13 @@ def verdict(gaps, better: str = "better", worse: str = "worse") -> list[str]:
     return [f"{mean:+.3f} ± {luck:.3f}", word]
 
 
-def validation_metrics(model, data) -> dict:
+def validation_metrics(model: keras.Model, data: Dataset) -> dict:
     """Validation accuracy and loss, to choose by."""
     outputs = logits(model, data.val.images)
     return {"val_accuracy": accuracy(outputs, data.val.labels), "val_loss": cross_entropy(outputs, data.val.labels)}
 
 
-def test(run: results.Run, model, data, extra: dict | Callable[[], dict] | None = None) -> dict:
+def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Callable[[], dict] | None = None) -> dict:
     """Open the test set for a run, complete the run and write its record.
 
     Args:

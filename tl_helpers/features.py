@@ -17,14 +17,20 @@ import numpy as np
 from tqdm import tqdm
 
 from tl_helpers import backbones, runtime
+from tl_helpers.splits import Dataset
 
 STALE_SECONDS = 3600.0
 SPLITS = ("train", "val", "test")
 
 
 def extract(
-    backbone: keras.Model, data, *, layers: Sequence[str] | None = None, batch_size: int = 256, progress: bool = True
-):
+    backbone: keras.Model,
+    data: Dataset,
+    *,
+    layers: Sequence[str] | None = None,
+    batch_size: int = 256,
+    progress: bool = True,
+) -> Dataset | dict[str, Dataset]:
     """Every split of a data set through a backbone, once; the next call finds the features kept.
 
     They are kept under a name made of the images' bytes, the weights now in the model, its layers with their settings
@@ -65,7 +71,7 @@ def extract(
     return done[None] if layers is None else done
 
 
-def standardise(kept):
+def standardise(kept: Dataset) -> Dataset:
     """Features with mean 0 and deviation 1, both taken from the training set alone.
 
     A feature that hardly moves in training is divided by a tenth of the mean deviation instead of its own, so that

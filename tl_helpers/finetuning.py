@@ -7,9 +7,12 @@ from keras import layers, ops
 from tl_helpers import features, models, training
 from tl_helpers.batches import Batches
 from tl_helpers.recipes import HEAD, Recipe
+from tl_helpers.splits import Dataset
 
 
-def head_first(model: keras.Model, backbone: keras.Model, data, seed: int, recipe: Recipe = HEAD) -> keras.Model:
+def head_first(
+    model: keras.Model, backbone: keras.Model, data: Dataset, seed: int, recipe: Recipe = HEAD
+) -> keras.Model:
     """Train the head alone before anything else moves (Kumar et al., 2022), on features that are computed once.
 
     Deviation from the paper: trained by steps instead of solved, and without augmentation.

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from tl_helpers.downloads import DataRefused
@@ -64,7 +65,7 @@ def dequantize(integers: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return integers.astype(np.float32) * scale
 
 
-def fold_model(model) -> dict[str, np.ndarray]:
+def fold_model(model: keras.Model) -> dict[str, np.ndarray]:
     """All weights of a model trained with batch norm, as those of the same model without it.
 
     Every ``blockB_convI`` takes in its ``blockB_bnI``; other layers keep their weights.
@@ -90,7 +91,9 @@ def fold_model(model) -> dict[str, np.ndarray]:
     return folded
 
 
-def pack(model, path: Path | str, class_names: Sequence[str] = (), facts: Mapping[str, str] | None = None) -> str:
+def pack(
+    model: keras.Model, path: Path | str, class_names: Sequence[str] = (), facts: Mapping[str, str] | None = None
+) -> str:
     """Fold, quantise and keep a trained model: everything that replacing the shipped weights takes.
 
     Writes the file, its line in ``SHA256SUMS`` and, where a model card of the same name lies beside it
@@ -201,7 +204,7 @@ def sums(folder: Path) -> dict[str, str]:
     return dict(reversed(line.split(maxsplit=1)) for line in lines if line.strip())
 
 
-def assign(model, weights: Mapping[str, np.ndarray]) -> None:
+def assign(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
     """Put loaded weights into a model's layers by name.
 
     Raises:

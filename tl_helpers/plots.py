@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -39,7 +41,9 @@ def _axes(ax):
     return ax if ax is not None else plt.subplots()[1]
 
 
-def curves(ax, histories: Mapping[str, Sequence[Mapping]], metric: str = "val_accuracy", label: str | None = None):
+def curves(
+    ax: Axes | None, histories: Mapping[str, Sequence[Mapping]], metric: str = "val_accuracy", label: str | None = None
+) -> Axes:
     """One learning curve an arm.
 
     Args:
@@ -60,7 +64,7 @@ def curves(ax, histories: Mapping[str, Sequence[Mapping]], metric: str = "val_ac
     return ax
 
 
-def seeds(ax, values: Mapping[str, Sequence[float]], label: str = "test accuracy"):
+def seeds(ax: Axes | None, values: Mapping[str, Sequence[float]], label: str = "test accuracy") -> Axes:
     """Every seed as a dot, the mean as a bar line; one row an arm.
 
     Args:
@@ -84,8 +88,8 @@ def seeds(ax, values: Mapping[str, Sequence[float]], label: str = "test accuracy
 
 
 def lines_with_spread(
-    ax, x: Sequence[float], values: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log_x: bool = False
-):
+    ax: Axes | None, x: Sequence[float], values: Mapping[str, np.ndarray], xlabel: str, ylabel: str, log_x: bool = False
+) -> Axes:
     """Mean over seeds against x, with a band from the lowest to the highest seed.
 
     Args:
@@ -122,7 +126,9 @@ def lines_with_spread(
     return ax
 
 
-def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, ylabel: str = "test accuracy"):
+def against_cost(
+    ax: Axes | None, series: Mapping[str, Mapping[str, tuple]], xlabel: str, ylabel: str = "test accuracy"
+) -> Axes:
     """What a choice brings against what it costs: one line a network, one labelled point a choice.
 
     Args:
@@ -153,7 +159,7 @@ def against_cost(ax, series: Mapping[str, Mapping[str, tuple]], xlabel: str, yla
     return ax
 
 
-def named_points(ax, points: Mapping[str, tuple[float, float]]):
+def named_points(ax: Axes | None, points: Mapping[str, tuple[float, float]]) -> Axes:
     """Points with their names, each in the first place beside its point where it covers nothing.
 
     Args:
@@ -181,7 +187,7 @@ def named_points(ax, points: Mapping[str, tuple[float, float]]):
     return ax
 
 
-def bars(ax, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None):
+def bars(ax: Axes | None, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None) -> Axes:
     """One horizontal bar an arm, starting at zero, with an optional error a bar.
 
     Args:
@@ -201,7 +207,7 @@ def bars(ax, values: Mapping[str, float], label: str, errors: Mapping[str, float
     return ax
 
 
-def confusion(ax, matrix: np.ndarray, names: Sequence[str]):
+def confusion(ax: Axes | None, matrix: np.ndarray, names: Sequence[str]) -> Axes:
     """A confusion matrix (k, k), counts written in the cells: rows are true classes, columns predictions."""
     ax = _axes(ax)
     matrix = np.asarray(matrix)
@@ -225,7 +231,9 @@ def confusion(ax, matrix: np.ndarray, names: Sequence[str]):
     return ax
 
 
-def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 8, size: float = 0.95):
+def image_grid(
+    images: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 8, size: float = 0.95
+) -> Figure:
     """A grid of pictures.
 
     Args:

@@ -73,7 +73,9 @@ class Predictor:
         }
 
 
-def save(model: keras.Model, path: Path | str, class_names: Sequence[str], *, pixels: int = 32, fit: str = "crop"):
+def save(
+    model: keras.Model, path: Path | str, class_names: Sequence[str], *, pixels: int = 32, fit: str = "crop"
+) -> None:
     """Write a model into one ``.keras`` file, with its class names and the way its pictures are read.
 
     Args:

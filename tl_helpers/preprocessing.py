@@ -99,7 +99,7 @@ def check_pixels(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def check_input(model, images: np.ndarray) -> np.ndarray:
+def check_input(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """``check_pixels`` for a model that does its preprocessing inside; any other takes what it takes.
 
     Args:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,7 +65,7 @@ class Run:
         """Count no more time: for a run whose record is written later than it ends."""
         self.seconds_before, self._clock = self.elapsed(), None
 
-    def when_finished(self, action) -> None:
+    def when_finished(self, action: Callable[[], object]) -> None:
         """Call ``action()`` once the record is written (a checkpoint is no longer needed then)."""
         self._afterwards.append(action)
 

@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ from tl_helpers import checkpoints, optimizers, results
 from tl_helpers.batches import Batches, augment, shrink
 from tl_helpers.preprocessing import check_input
 from tl_helpers.recipes import Recipe
+from tl_helpers.splits import Dataset
 
 __all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
 
@@ -21,8 +23,8 @@ KERAS_FORGETS = tuple(int(part) for part in keras.__version__.split(".")[:2]) >=
 
 
 def fit(
-    model,
-    data,
+    model: keras.Model,
+    data: Dataset,
     recipe: Recipe,
     *,
     experiment: str,
@@ -102,7 +104,7 @@ def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str
     run.images_seen = len(data.train.labels) * len(run.history)
 
 
-def compile_model(model, recipe: Recipe, steps: int) -> None:
+def compile_model(model: keras.Model, recipe: Recipe, steps: int) -> None:
     """Compile a model by a recipe; ``steps`` is the length of the whole schedule."""
     optimizer = make_optimizer(recipe, steps)
     if getattr(model, "_distribute_strategy", None) is None:
@@ -116,7 +118,7 @@ def compile_model(model, recipe: Recipe, steps: int) -> None:
         optimizer.build(model.trainable_variables)  # now, while they are where they start
 
 
-def cross_entropy(label_smoothing: float = 0.0):
+def cross_entropy(label_smoothing: float = 0.0) -> Callable | keras.losses.Loss:
     """Cross-entropy of integer labels (n,) and logits (n, classes), smoothed if asked (Szegedy et al., 2016)."""
     if not label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -128,7 +130,7 @@ def cross_entropy(label_smoothing: float = 0.0):
     return smoothed_cross_entropy
 
 
-def make_optimizer(recipe: Recipe, steps: int):
+def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """The Keras optimizer of a recipe; weight decay spares biases and batch norm."""
     flat = recipe.schedule == "constant" and not recipe.warmup
     rate = recipe.learning_rate if flat else Schedule(recipe, steps)

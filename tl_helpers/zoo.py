@@ -1,5 +1,6 @@
 """Pretrained networks by the name pages give them, and which of them can be had here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -37,7 +38,7 @@ WANTED = {
 }
 
 
-def at_hand(labels=None) -> dict[str, Pretrained]:
+def at_hand(labels: Sequence[str] | None = None) -> dict[str, Pretrained]:
     """The pretrained networks that can be had here; says on one line each which were not found.
 
     The quick scale downloads nothing: only what comes with the package or lies in ``TL_DATA`` is found there.
