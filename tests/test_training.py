@@ -167,6 +167,12 @@ def test_divergence_is_said_not_recorded(data, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_divergence_with_the_last_steps_is_seen_in_validation(data, monkeypatch):
+    monkeypatch.setattr(training, "_validate", lambda *args: {"val_loss": float("nan"), "val_accuracy": 0.1})
+    with pytest.raises(FloatingPointError, match="the val_loss is nan in epoch 1"):
+        fit(build(), data, replace(RECIPE, epochs=1))
+
+
 def test_early_stopping_and_best_weights(data):
     model = build()
     recipe = replace(

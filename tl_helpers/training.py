@@ -59,7 +59,7 @@ def fit(
     Raises:
         ValueError: labels do not fit the recipe's loss; or the model does its preprocessing inside, and the images
             are not RGB pixels 0-255.
-        FloatingPointError: the loss became NaN or infinite.
+        FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
     _check_labels(data, recipe)
     for split in (data.train, data.val):
@@ -251,9 +251,10 @@ class _Watch:
         state, recipe = self.state, self.state.run.recipe
         row = {name: float(value) for name, value in {**trained, **validated}.items()}
         epoch = len(state.run.history) + 1
-        if not np.isfinite(row["loss"]):
+        lost = [f"{name} is {row[name]}" for name in ("loss", "val_loss") if not np.isfinite(row[name])]
+        if lost:
             raise FloatingPointError(
-                f"training diverged: the loss is {row['loss']} in epoch {epoch}. Expected a finite number; "
+                f"training diverged: the {' and the '.join(lost)} in epoch {epoch}. Expected finite numbers; "
                 f"lower the learning rate (now {recipe['learning_rate']}) or check the images' range"
             )
         state.run.history.append({"epoch": epoch, **row, "seconds": time.monotonic() - self.began})
