@@ -23,7 +23,7 @@ GOALS = {
     "kept features ÷ one forward pass": "at most 1.10",
     "document's program ÷ kept features": "at least 10",
     "training.fit throughput ÷ bare fit throughput": "at least 0.95",
-    "extraction: memory beyond its arrays ÷ arrays, growth": "about 0",
+    "extraction: growth of peak memory ÷ of its arrays": "at most 1",
     "seconds an image, 2 × images ÷ 1 ×": "about 1",
     "seconds an image, 4 × images ÷ 1 ×": "about 1",
     "source weights checked and loaded, in seconds": "under 3",
@@ -110,15 +110,20 @@ def kept_features(n: int, epochs: int) -> dict[str, float]:
 
 
 def fit_throughput(n: int) -> dict[str, float]:
-    """`training.fit` against a bare Keras `fit` on the same arrays in memory, all of VGG16 trained."""
+    """`training.fit` against a bare Keras `fit` on the same arrays in memory, all of VGG16 trained; both compile first."""
     data, recipe = dataset(n), recipes.Recipe(epochs=1, batch_size=64, learning_rate=1e-5)
     data = replace(data, val=Split(data.val.images[:64], data.val.labels[:64]))
     model = models.transfer_model(backbones.vgg16(weights="tiny-imagenet"), 10)
     fit(model, replace(data, train=data.val), recipe)
     bare = dict(batch_size=64, verbose=0, validation_data=(data.val.images, data.val.labels))
+
+    def bare_fit():
+        training.compile_model(model, recipe, steps=-(-n // 64))
+        model.fit(data.train.images, data.train.labels, **bare)
+
     times = best_in_turn(
         {
-            "bare": lambda: model.fit(data.train.images, data.train.labels, **bare),
+            "bare": bare_fit,
             "ours": lambda: fit(model, data, recipe),
         },
         rounds=3,
@@ -127,7 +132,7 @@ def fit_throughput(n: int) -> dict[str, float]:
 
 
 def memory(n: int) -> dict[str, float]:
-    """How peak memory grows from n to 4 n images beyond the arrays that go in and come out; 1 would be one more copy."""
+    """How peak memory grows from n to 4 n images, beside the arrays that go in and come out; 2 would be one more copy."""
     code = (
         "import sys, tools.bench as bench\n"
         "data = bench.dataset(int(sys.argv[1]))\n"
@@ -140,7 +145,7 @@ def memory(n: int) -> dict[str, float]:
         done = subprocess.run([sys.executable, "-c", code, str(k * n)], capture_output=True, check=True)
         found.append([float(number) for number in done.stdout.split()[-2:]])
     (peak, arrays), (peak4, arrays4) = found
-    return {"extraction: memory beyond its arrays ÷ arrays, growth": (peak4 - peak) / (arrays4 - arrays) - 1}
+    return {"extraction: growth of peak memory ÷ of its arrays": (peak4 - peak) / (arrays4 - arrays)}
 
 
 def linearity(n: int) -> dict[str, float]:
