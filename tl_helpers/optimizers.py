@@ -58,7 +58,7 @@ class LayerWiseSGD(LayerWise, keras.optimizers.SGD):
     """Momentum with ``LayerWise``."""
 
 
-def layer_wise(recipe: Recipe, rate: float | keras.optimizers.schedules.LearningRateSchedule) -> LayerWise:
+def layer_wise(recipe: Recipe, rate: "float | keras.optimizers.schedules.LearningRateSchedule") -> LayerWise:
     """The optimizer of a recipe with ``layer_decay`` or ``near_source``; ``rate`` is a number or a schedule."""
     own = {"layer_decay": recipe.layer_decay, "decay": recipe.weight_decay, "near_source": recipe.near_source}
     if recipe.optimizer == "sgd":

@@ -118,7 +118,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps: int) -> None:
         optimizer.build(model.trainable_variables)  # now, while they are where they start
 
 
-def cross_entropy(label_smoothing: float = 0.0) -> Callable | keras.losses.Loss:
+def cross_entropy(label_smoothing: float = 0.0) -> "Callable | keras.losses.Loss":
     """Cross-entropy of integer labels (n,) and logits (n, classes), smoothed if asked (Szegedy et al., 2016)."""
     if not label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
