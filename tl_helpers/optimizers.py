@@ -6,6 +6,7 @@ PyTorch's path for all variables at once).
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from tl_helpers.recipes import Recipe
 
@@ -58,7 +59,7 @@ class LayerWiseSGD(LayerWise, keras.optimizers.SGD):
     """Momentum with ``LayerWise``."""
 
 
-def layer_wise(recipe: Recipe, rate: "float | keras.optimizers.schedules.LearningRateSchedule") -> LayerWise:
+def layer_wise(recipe: Recipe, rate: "float | LearningRateSchedule") -> LayerWise:
     """The optimizer of a recipe with ``layer_decay`` or ``near_source``; ``rate`` is a number or a schedule."""
     own = {"layer_decay": recipe.layer_decay, "decay": recipe.weight_decay, "near_source": recipe.near_source}
     if recipe.optimizer == "sgd":
