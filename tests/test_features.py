@@ -61,6 +61,13 @@ def test_features_equal_a_plain_prediction():
     assert got.identity() == of.identity() and got.sizes() == of.sizes()
 
 
+@pytest.mark.parametrize(
+    ("side", "resolution", "size"), [(32, None, 512), (32, 64, 128), (224, None, 16), (8, None, 512)]
+)
+def test_larger_images_come_in_smaller_batches(side, resolution, size):
+    assert features._batch_size(backbone(resolution=resolution), (9, side, side, 3)) == size
+
+
 def test_the_second_call_computes_nothing(passes):
     model, of = backbone(), data()
     first = features.extract(model, of, progress=False)

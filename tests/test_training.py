@@ -316,3 +316,25 @@ def test_reliability_counts_every_answer_once():
     rows = evaluation.reliability(outputs, np.array([0, 1] * 5))
     assert np.allclose(rows, [[0.8, 0.5, 0.5], [0.2, 1.0, 0.5]])
     assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)
+
+
+def test_an_epochs_numbers_are_means_over_all_examples(data):
+    model = build()
+    run = fit(model, data)
+    outputs = model.predict(data.val.images, verbose=0)
+    found = training._validate(model, data.val, None, batch_size=32)  # the last batch is a small one
+    assert found["val_loss"] == pytest.approx(evaluation.cross_entropy(outputs, data.val.labels), rel=1e-5)
+    assert found["val_accuracy"] == pytest.approx(evaluation.accuracy(outputs, data.val.labels))
+    assert found["val_loss"] == pytest.approx(run.history[-1]["val_loss"], rel=1e-5)
+    assert model.reset_metrics.__self__ is model  # the model's own again
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the rule is about TensorFlow")
+def test_a_long_training_of_dense_layers_is_compiled_by_xla():
+    def jit(side, steps):
+        model = build(side=side) if side else keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3)])
+        training.compile_model(model, Recipe(epochs=1), steps)
+        return model.jit_compile
+
+    short = jit(8, 4999)  # Keras's own choice, which depends on the machine
+    assert jit(8, 5000) is True and jit(None, 5000) == jit(None, 4999) == short

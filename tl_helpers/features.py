@@ -28,7 +28,7 @@ def extract(
     data: Dataset,
     *,
     layers: Sequence[str] | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> Dataset | dict[str, Dataset]:
     """Every split of a data set through a backbone, once; the next call finds the features kept.
@@ -41,7 +41,7 @@ def extract(
         backbone: pixels 0-255 in, features out (``backbones.build``).
         data: a ``datasets.Dataset`` of images.
         layers: names of layers to take instead of the output, each averaged over height and width; one pass for all.
-        batch_size: images at a time.
+        batch_size: images at a time (default: 512 of 32 pixels, fewer where the network's maps are larger).
         progress: show a progress bar on stderr while computing.
     Returns:
         The data set with float32 features in place of the images; with ``layers``, one such data set for each of them.
@@ -59,7 +59,8 @@ def extract(
     todo = [name for name in splits if any(kept[name, layer] is None for layer in wanted)]
     if todo:
         missing = [layer for layer in wanted if any(kept[name, layer] is None for name in todo)]
-        made = _compute(_taking(backbone, missing), [splits[name].images for name in todo], batch_size, progress)
+        size = batch_size or _batch_size(backbone, data.train.images.shape)
+        made = _compute(_taking(backbone, missing), [splits[name].images for name in todo], size, progress)
         for layer, arrays in zip(missing, made, strict=True):
             for name, array in zip(todo, arrays, strict=True):
                 kept[name, layer] = array
@@ -103,6 +104,13 @@ def _taking(backbone: keras.Model, layers: list[str | None]) -> keras.Model:
             x = backbone.get_layer(name).output
             outputs.append(keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x)
     return keras.Model(backbone.input, outputs)
+
+
+def _batch_size(model: keras.Model, images: tuple[int, ...]) -> int:
+    """As many images as have maps of the size that 512 images of 32 pixels have."""
+    shapes = [images, *(out.shape for layer in model.layers for out in keras.tree.flatten(layer.output))]
+    places = [shape[1] * shape[2] for shape in shapes if len(shape) == 4 and shape[1] and shape[2]]
+    return int(np.clip(512 * 32 * 32 // max(places), 16, 512))
 
 
 def _compute(model: keras.Model, images: list[np.ndarray], batch_size: int, progress: bool) -> list[list[np.ndarray]]:
