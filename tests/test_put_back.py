@@ -30,17 +30,22 @@ def values(outputs):
     return keras.ops.convert_to_numpy(outputs)
 
 
-def test_batch_norm_put_back_changes_nothing_in_inference():
+@pytest.mark.parametrize("rescale", [False, True])
+def test_batch_norm_put_back_changes_nothing_in_inference(rescale):
     plain = plain_vgg()
-    normed = with_batch_norm(plain, IMAGES[:20], batch_size=8)
+    plain.get_layer("block1_conv1").kernel.assign(plain.get_layer("block1_conv1").kernel / 100)
+    normed = with_batch_norm(plain, IMAGES[:20], batch_size=8, rescale=rescale)
+    spread = values(normed.get_layer("block1_conv1").kernel).std()
+    assert np.isclose(spread, np.sqrt(2 / 27)) == rescale
     assert [n.name for n in normed.layers if "_bn" in n.name] == ["block1_bn1", "block1_bn2", "block2_bn1"]
     for images in (IMAGES, IMAGES // 4):  # on whatever images, not only on those it was measured on
         assert np.allclose(values(normed(images)), values(plain(images)), rtol=1e-3, atol=1e-2)
 
 
-def test_in_training_it_changes_little_on_the_images_it_was_measured_on():
+@pytest.mark.parametrize("rescale", [False, True])
+def test_in_training_it_changes_little_on_the_images_it_was_measured_on(rescale):
     plain = plain_vgg()
-    normed = with_batch_norm(plain, IMAGES)
+    normed = with_batch_norm(plain, IMAGES, rescale=rescale)
     away = np.abs(values(normed(IMAGES, training=True)) - values(plain(IMAGES))).mean()
     assert away < 0.05 * np.abs(values(plain(IMAGES))).mean()
 

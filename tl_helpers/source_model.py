@@ -51,6 +51,7 @@ def with_batch_norm(
     dtype: str | None = None,
     momentum: float = 0.99,
     batch_size: int = 128,
+    rescale: bool = False,
 ) -> keras.Model:
     """Put batch norm back into plain VGG16 for training: after each convolution, the outputs unchanged at first.
 
@@ -63,6 +64,9 @@ def with_batch_norm(
         images: (n, height, width, 3), pixels 0-255: training images to measure on; a few hundred will do.
         dtype, momentum: as in ``build_vgg16_bn``.
         batch_size: images at a time.
+        rescale: give every kernel the size of a fresh one (He et al., 2015), the outputs still unchanged. Behind batch
+            norm only a kernel's direction counts, and its size says how fast steps of SGD turn it: a kernel that folding
+            left tiny would be scrambled by the first large steps.
     Returns:
         A model as ``build_vgg16_bn`` makes it; ``packing.fold_model`` turns it into plain VGG16 again.
     """
@@ -78,9 +82,15 @@ def with_batch_norm(
             layer.set_weights([kernel])
             norm.set_weights([np.ones_like(bias), bias, np.zeros_like(bias), np.full_like(bias, 1 - norm.epsilon)])
     for name, (mean, variance) in _statistics(found, images, batch_size).items():
-        norm = found.get_layer(name)
+        norm, factor = found.get_layer(name), np.float32(1)
+        if rescale:
+            convolution = found.get_layer(name.replace("_bn", "_conv"))
+            kernel = convolution.get_weights()[0]
+            factor = np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])) / kernel.std())
+            convolution.set_weights([factor * kernel])
+        gamma = np.sqrt(factor**2 * variance + norm.epsilon) / factor
         beta = mean + norm.get_weights()[1]
-        norm.set_weights([np.sqrt(variance + norm.epsilon), beta, mean, variance])
+        norm.set_weights([gamma, beta, factor * mean, factor**2 * variance])
     if dtype is None:
         return found
     other = build_vgg16_bn(head.units, blocks=blocks, dtype=dtype, momentum=momentum)

@@ -1,7 +1,8 @@
 """Record notebooks one after the other, from a clean clone of HEAD, so that every record names the commit it was made by.
 
-The working tree may change meanwhile. After each notebook its new records (and pictures) are carried into the working
-tree, where `git diff` shows them; nothing is committed. Called by `make record`.
+The working tree may change meanwhile. Once a minute, and after each notebook, new records (and pictures) are carried into
+the working tree, where `git diff` shows them; nothing is committed. What a killed recording left behind is carried by the
+next one, and with `TL_RESUME=1` it goes on from all that lies in the working tree. Called by `make record`.
 """
 
 import argparse
@@ -15,12 +16,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CLONE = ROOT / ".cache" / "recording"
 RECORDS = Path("tl_helpers/records")
+CARRY_EVERY_SECONDS = 60
 
 
 def clone() -> None:
-    """A fresh clone of HEAD in an ignored folder."""
+    """A fresh clone of HEAD in an ignored folder, with the records of the working tree.
+
+    A clone that lies there is one that was killed: its records are carried first.
+    """
+    if (CLONE / RECORDS).is_dir():
+        print("left by a recording that was killed: " + ("; ".join(carry_back()) or "no new records"), flush=True)
     shutil.rmtree(CLONE, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(CLONE)], check=True)
+    for kept in (ROOT / RECORDS).glob("*.jsonl"):
+        shutil.copyfile(kept, CLONE / RECORDS / kept.name)
 
 
 def run(notebook: str, scale: str) -> bool:
@@ -29,7 +38,12 @@ def run(notebook: str, scale: str) -> bool:
     if scale == "quick":  # made of embedded data alone, as tests do
         told["TL_DATA"] = ""
     command = [sys.executable, "-m", "pytest", "-q", "--nbmake", "--nbmake-timeout=100000", notebook]
-    return subprocess.run(command, cwd=CLONE, env={**os.environ, **told}).returncode == 0
+    process = subprocess.Popen(command, cwd=CLONE, env={**os.environ, **told})
+    while True:
+        try:
+            return process.wait(CARRY_EVERY_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            carry_back()
 
 
 def committed(path: Path) -> set[str]:
@@ -45,7 +59,8 @@ def carry_back() -> list[str]:
         here = ROOT / RECORDS / made.name
         known = committed(RECORDS / made.name)
         known |= set(here.read_text(encoding="utf-8").splitlines()) if here.exists() else set()
-        new = [line for line in made.read_text(encoding="utf-8").splitlines() if line not in known]
+        whole = made.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line may still be in the writing
+        new = [line for line in whole.splitlines() if line not in known]
         if new:
             with here.open("a", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{line}\n" for line in new)
@@ -77,6 +92,7 @@ def main() -> int:
         told = "recorded" if passed else "FAILED"
         print(f"{time.strftime('%H:%M:%S')} {told}: {notebook} at {asked.scale}, {time.monotonic() - start:.0f} s")
         print("  " + ("; ".join(carry_back()) or "no new records"), flush=True)
+    shutil.rmtree(CLONE, ignore_errors=True)
     return 1 if failed else 0
 
 
