@@ -173,7 +173,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=45_000, help="training images for the feature ratios")
-    parser.add_argument("--fit-images", type=int, default=1_000, help="training images for the fit ratio")
+    parser.add_argument("--fit-images", type=int, default=4_000, help="training images for the fit ratio")
     parser.add_argument("--size-images", type=int, default=1_000, help="images at 1 × for linearity")
     parser.add_argument("--memory-images", type=int, default=5_000, help="images at 1 × for memory")
     asked = parser.parse_args()
