@@ -74,3 +74,8 @@ def test_speeds_are_measured_in_turn():
 def test_memory_of_a_fresh_process_that_fails_is_an_error():
     with pytest.raises(RuntimeError, match="backbone must be one of"):
         costs.peak_memory_mb("no-such-network", 32, 1)
+
+
+def test_memory_of_a_fresh_process_is_more_than_nothing():
+    found = costs.peak_memory_mb("mobilenet-0.5", 32, 1)
+    assert found is None or found > costs.weights_mb(backbones.mobilenet(0.5, weights=None), 4)

@@ -59,3 +59,18 @@ def test_package_imports_no_framework():
 def test_device_and_versions_are_told():
     assert runtime.device()["cores"] >= 1
     assert runtime.versions()["python"].startswith("3.")
+
+
+def test_peak_memory_is_this_processes_own():
+    """A process started by a large one begins small, and its peak grows by what it takes."""
+    large = b"1" * (400 * 2**20)
+    code = (
+        "from tl_helpers import runtime; before = runtime.peak_memory_mb()\n"
+        "taken = bytearray(b'1') * (100 * 2**20)\n"
+        "print(before, runtime.peak_memory_mb())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if "None" in done.stdout:
+        pytest.skip("the system does not tell")
+    before, after = map(float, done.stdout.split())
+    assert before < len(large) / 2**20 and 90 < after - before < 150

@@ -169,6 +169,11 @@ def _gpu_name() -> str | None:
 
 def peak_memory_mb() -> float | None:
     """Highest resident memory of this process so far, in MiB; None where the system does not tell."""
+    status = Path("/proc/self/status")  # Linux; `ru_maxrss` there also counts the process that started this one
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) / 2**10
     try:
         import resource
     except ImportError:  # Windows
