@@ -180,14 +180,16 @@ def main() -> None:
     print(f"{runtime.device()['name']}, {runtime.device()['cores']} cores, {runtime.versions()['backend']}")
     with tempfile.TemporaryDirectory() as empty:  # features kept by an earlier call would make this one look free
         os.environ["TL_CACHE"] = os.environ["TL_SCRATCH"] = empty
-        for found in (
-            kept_features(asked.images, epochs=10),
-            fit_throughput(asked.fit_images),
-            memory(asked.memory_images),
-            linearity(asked.size_images),
-            loading(),
-        ):
-            for name, ratio in found.items():
+        parts = {
+            kept_features: (asked.images, 10),
+            fit_throughput: (asked.fit_images,),
+            memory: (asked.memory_images,),
+            linearity: (asked.size_images,),
+            loading: (),
+        }
+        for part, sizes in parts.items():
+            print(f"{part.__doc__.splitlines()[0]} ...", flush=True)
+            for name, ratio in part(*sizes).items():
                 print(f"{name:58s} {ratio:6.2f}   (goal: {GOALS[name]})", flush=True)
 
 
