@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from tl_helpers import checkpoints, evaluation, recipes, results, runtime, training
+from tl_helpers import checkpoints, evaluation, results, runtime, training
 from tl_helpers.recipes import Recipe
 
 
@@ -184,32 +184,6 @@ def test_early_stopping_and_best_weights(data):
     assert evaluation.validation_metrics(model, data)["val_loss"] == pytest.approx(best, rel=1e-3)
 
 
-def test_schedule_equals_its_rule():
-    for recipe in (RECIPE, replace(RECIPE, schedule="constant"), replace(RECIPE, warmup=0.0)):
-        schedule = training.Schedule(recipe, 50)
-        for step in (0, 1, 4, 5, 20, 49):
-            assert float(schedule(step)) == pytest.approx(recipes.learning_rate_at(recipe, step, 50), rel=1e-3)
-
-
-def test_label_smoothing_equals_keras():
-    logits = np.random.default_rng(0).normal(size=(6, 10)).astype("float32")
-    labels = np.arange(6)
-    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)(np.eye(10)[labels], logits)
-    found = keras.ops.mean(training.cross_entropy(0.1)(labels, logits))
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_augment_keeps_shape_type_and_pixels():
-    images = np.arange(4 * 8 * 8 * 3, dtype=np.uint8).reshape(4, 8, 8, 3)
-    once = training.augment(images, RECIPE, np.random.default_rng(1))
-    again = training.augment(images, RECIPE, np.random.default_rng(1))
-    assert once.shape == images.shape and once.dtype == np.uint8
-    np.testing.assert_array_equal(once, again)
-    flipped = training.augment(images, replace(RECIPE, crop_padding=0), np.random.default_rng(0))
-    assert all(np.array_equal(f, i) or np.array_equal(f, i[:, ::-1]) for f, i in zip(flipped, images, strict=True))
-    assert not np.array_equal(flipped, images)
-
-
 def test_stages_shrink_the_images_epoch_by_epoch(data):
     seen = []
 
@@ -244,32 +218,12 @@ def test_the_history_is_about_all_batches(data):
     assert run.history[0]["val_accuracy"] == pytest.approx(now["val_accuracy"], abs=1e-4)
     assert run.history[0]["val_loss"] == pytest.approx(now["val_loss"], rel=1e-3)
     assert abs(run.history[0]["accuracy"] * 300 - round(run.history[0]["accuracy"] * 300)) < 1e-2
-
-
-def test_shrinking_takes_means():
-    images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
-    expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
-    np.testing.assert_allclose(training.shrink(images, 4), expected, atol=1e-3)
-    assert training.shrink(images, None) is images and training.shrink(images, 8) is images
+    assert model.reset_metrics.__self__ is model  # the model's own again
 
 
 def test_order_is_a_new_permutation_each_epoch(data):
     first, second = (training.Batches(data.train, RECIPE, seed=3, epoch=epoch).order for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(300)) and not np.array_equal(first, second)
-
-
-def test_unknown_choices_in_a_recipe_are_named():
-    with pytest.raises(ValueError, match="optimizer must be one of adam, adamw, sgd. Received: 'adamx'"):
-        Recipe(optimizer="adamx")
-
-
-def test_paired_differences_are_judged_by_students_margin():
-    assert evaluation.margin([0.01, 0.02, 0.03]) == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
-    assert evaluation.verdict([0.05, 0.06, 0.055]) == ["+0.055 ± 0.012", "better"]
-    assert evaluation.verdict([-0.05, -0.06, -0.055], "helps", "hurts")[1] == "hurts"
-    assert evaluation.verdict([0.01, 0.02, 0.03])[1] == "not told apart"  # one sign, and yet within its margin
-    assert evaluation.verdict([0.2]) == ["+0.200", "one seed cannot tell"]
-    assert evaluation.verdict([]) == ["–", "not recorded yet"]
 
 
 def test_models_of_earlier_runs_are_let_go(data):
@@ -285,48 +239,6 @@ def test_models_of_earlier_runs_are_let_go(data):
     assert earlier() is None
     # TensorFlow's own sum over devices would register a gradient for every graph, which keeps it and its weights for ever
     assert model.optimizer._all_reduce_sum_gradients([("gradient", "variable")]) == [("gradient", "variable")]
-
-
-def test_metrics_agree_with_hand_counts():
-    outputs = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 0.0], [1.0, 0.5, 0.0]])
-    labels = np.array([0, 1, 1, 2])
-    assert evaluation.accuracy(outputs, labels) == 0.5
-    assert evaluation.top_k_accuracy(outputs, labels, k=2) == 0.75
-    by_hand = -np.log(np.exp(outputs)[range(4), labels] / np.exp(outputs).sum(1)).mean()
-    assert evaluation.cross_entropy(outputs, labels) == pytest.approx(by_hand)
-    with pytest.raises(ValueError, match="flatten labels"):
-        evaluation.accuracy(outputs, labels[:, None])
-
-
-def test_wilson_interval_known_value():
-    low, high = evaluation.interval(8, 10)
-    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
-
-
-def test_calibration_error_is_zero_for_perfect_and_large_for_boastful():
-    labels = np.zeros(100, int)
-    sure = np.tile([20.0, 0.0], (100, 1))
-    assert evaluation.calibration_error(sure, labels) < 1e-6
-    assert evaluation.calibration_error(sure, np.ones(100, int)) > 0.99
-
-
-def test_reliability_counts_every_answer_once():
-    """Eight of ten answers at one half and two at certainty; of each kind half are right."""
-    outputs = np.concatenate([np.zeros((8, 2)), np.tile([50.0, 0.0], (2, 1))])
-    rows = evaluation.reliability(outputs, np.array([0, 1] * 5))
-    assert np.allclose(rows, [[0.8, 0.5, 0.5], [0.2, 1.0, 0.5]])
-    assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)
-
-
-def test_an_epochs_numbers_are_means_over_all_examples(data):
-    model = build()
-    run = fit(model, data)
-    outputs = model.predict(data.val.images, verbose=0)
-    found = training._validate(model, data.val, None, batch_size=32)  # the last batch is a small one
-    assert found["val_loss"] == pytest.approx(evaluation.cross_entropy(outputs, data.val.labels), rel=1e-5)
-    assert found["val_accuracy"] == pytest.approx(evaluation.accuracy(outputs, data.val.labels))
-    assert found["val_loss"] == pytest.approx(run.history[-1]["val_loss"], rel=1e-5)
-    assert model.reset_metrics.__self__ is model  # the model's own again
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the rule is about TensorFlow")

@@ -13,7 +13,7 @@ from conftest import ROOT
 from tl_helpers import backbones, datasets, models, recipes, training
 from tl_helpers.preprocessing import Preprocessing
 
-CELLS = ("settings-a", "settings-b", "helpers", "variants", "near-and-dropout", "build-variant", "norm-run-a")
+CELLS = ("settings-a", "settings-b", "arms", "helpers", "variants", "near-and-dropout", "build-variant", "norm-run-a")
 ARMS = (
     "plain",
     "near the source weights",

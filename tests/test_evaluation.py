@@ -1,0 +1,46 @@
+"""Tests of tl_helpers.evaluation: accuracies, intervals, calibration, verdicts."""
+
+import numpy as np
+import pytest
+
+from tl_helpers import evaluation
+
+
+def test_paired_differences_are_judged_by_students_margin():
+    assert evaluation.margin([0.01, 0.02, 0.03]) == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
+    assert evaluation.verdict([0.05, 0.06, 0.055]) == ["+0.055 ± 0.012", "better"]
+    assert evaluation.verdict([-0.05, -0.06, -0.055], "helps", "hurts")[1] == "hurts"
+    assert evaluation.verdict([0.01, 0.02, 0.03])[1] == "not told apart"  # one sign, and yet within its margin
+    assert evaluation.verdict([0.2]) == ["+0.200", "one seed cannot tell"]
+    assert evaluation.verdict([]) == ["–", "not recorded yet"]
+
+
+def test_metrics_agree_with_hand_counts():
+    outputs = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 0.0], [1.0, 0.5, 0.0]])
+    labels = np.array([0, 1, 1, 2])
+    assert evaluation.accuracy(outputs, labels) == 0.5
+    assert evaluation.top_k_accuracy(outputs, labels, k=2) == 0.75
+    by_hand = -np.log(np.exp(outputs)[range(4), labels] / np.exp(outputs).sum(1)).mean()
+    assert evaluation.cross_entropy(outputs, labels) == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match="flatten labels"):
+        evaluation.accuracy(outputs, labels[:, None])
+
+
+def test_wilson_interval_known_value():
+    low, high = evaluation.interval(8, 10)
+    assert (low, high) == (pytest.approx(0.490, abs=1e-3), pytest.approx(0.943, abs=1e-3))
+
+
+def test_calibration_error_is_zero_for_perfect_and_large_for_boastful():
+    labels = np.zeros(100, int)
+    sure = np.tile([20.0, 0.0], (100, 1))
+    assert evaluation.calibration_error(sure, labels) < 1e-6
+    assert evaluation.calibration_error(sure, np.ones(100, int)) > 0.99
+
+
+def test_reliability_counts_every_answer_once():
+    """Eight of ten answers at one half and two at certainty; of each kind half are right."""
+    outputs = np.concatenate([np.zeros((8, 2)), np.tile([50.0, 0.0], (2, 1))])
+    rows = evaluation.reliability(outputs, np.array([0, 1] * 5))
+    assert np.allclose(rows, [[0.8, 0.5, 0.5], [0.2, 1.0, 0.5]])
+    assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)
