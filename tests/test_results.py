@@ -132,12 +132,30 @@ def test_tables_and_glue_prefer_full_and_say_otherwise(package_records):
         put(package_records, seed=seed, test_accuracy=value)
     assert report.glue("demo") == {"demo/a/test_accuracy": "0.620 ± 0.020 (3 seeds)"}
     shown = report.table("demo")
-    assert "recorded (full)" in repr(shown) and "0.620 ± 0.020 (3 seeds)" in repr(shown)
+    assert "recorded (full, 3 seeds)" in repr(shown) and "0.620 ± 0.020\n" in repr(shown) + "\n"
+    assert "standard deviation" in repr(shown) and "this run" not in repr(shown), "nothing was run here"
     assert '<th scope="row">a</th>' in shown._repr_html_()
 
 
+def test_a_table_tells_the_seeds_where_arms_differ_in_them(package_records):
+    for seed, value in enumerate((0.6, 0.62)):
+        put(package_records, seed=seed, test_accuracy=value)
+    put(package_records, arm="b", pair="small", test_accuracy=0.5)
+    lines = repr(report.table("demo", pair="network")).splitlines()
+    assert lines[1].split("  ")[0] == "arm" and "network" in lines[1] and "seed" not in lines[1]
+    assert "0.610 ± 0.014 (2 seeds)" in lines[2] and "0.500 (1 seed)" in lines[3]
+
+
+def test_a_tables_cell_may_be_a_link_and_names_stay_text():
+    table = report.Table(["who"], [[report.Link("a & b", 'https://example.org/?a="b"')], ["<i>0.1 ± 0.2</i>"]])
+    assert repr(table).splitlines() == ["who", "a & b", "<i>0.1 ± 0.2</i>"]
+    shown = table._repr_html_()
+    assert '<a href="https://example.org/?a=&quot;b&quot;">a &amp; b</a>' in shown
+    assert "&lt;i&gt;0.1&nbsp;±&nbsp;0.2&lt;/i&gt;" in shown
+
+
 def test_an_experiment_without_records_says_so(package_records, scratch):
-    assert "Not recorded yet" in repr(report.table("nothing"))
+    assert "not recorded yet" in repr(report.table("nothing"))
     assert report.arms("nothing") == {}
 
 

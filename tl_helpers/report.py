@@ -5,6 +5,7 @@ import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -90,16 +91,26 @@ def _number(value: float, metric: str) -> str:
     return f"{value:,.{digits}g}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
+class Link(NamedTuple):
+    """A table's cell that leads somewhere."""
+
+    text: str
+    address: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Table:
-    """A small table: text in a terminal, HTML with header cells in a notebook or on a page."""
+    """A small table: text in a terminal, HTML with header cells in a notebook or on a page; cells may be a ``Link``."""
 
     def __init__(self, header: Sequence[str], rows: Sequence[Sequence], caption: str = ""):
         self.header = [str(h) for h in header]
-        self.rows = [["" if c is None else str(c) for c in row] for row in rows]
+        self.rows = [["" if cell is None else cell for cell in row] for row in rows]
         self.caption = caption
 
     def __repr__(self) -> str:
-        lines = [self.header, *self.rows]
+        lines = [self.header, *([str(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[i]) for row in lines) for i in range(len(self.header))]
         text = "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
         return f"{self.caption}\n{text}" if self.caption else text
@@ -107,49 +118,70 @@ class Table:
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in self.header)
         body = "".join(
-            f'<tr><th scope="row">{html.escape(row[0])}</th>'
-            + "".join(f"<td>{html.escape(c)}</td>" for c in row[1:])
-            + "</tr>"
+            f'<tr><th scope="row">{_marked(row[0])}</th>' + "".join(f"<td>{_marked(c)}</td>" for c in row[1:]) + "</tr>"
             for row in self.rows
         )
         caption = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         return f'<div class="tl-table" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def table(experiment: str, metrics: Sequence[str] = ("test_accuracy",)) -> Table:
-    """Recorded results beside this run's: one row an arm, mean ± standard deviation over the seeds.
+def _marked(cell) -> str:
+    """A cell as HTML; a number stays on one line with its spread."""
+    text = html.escape(str(cell)).replace(" ± ", "&nbsp;±&nbsp;")
+    return f'<a href="{html.escape(cell.address)}">{text}</a>' if isinstance(cell, Link) else text
+
+
+def table(experiment: str, metrics: Sequence[str] = ("test_accuracy",), pair: str = "setting") -> Table:
+    """Recorded results, then this run's: one row an arm, mean ± standard deviation over the seeds.
 
     Args:
         experiment: its name.
         metrics: names of metrics.
+        pair: heading of the column which tells the records' pairs, where there are any.
     Returns:
-        A table that shows itself; the caption says scale, data and hardware of the records.
+        A table that shows itself; the caption says data and hardware of the records. A column without a number is left
+        out.
     """
     scale, kept = recorded(experiment)
     fresh = this_run(experiment)
     keys = list(dict.fromkeys((r["pair"], r["arm"]) for r in [*kept, *fresh]))
-    paired = any(pair is not None for pair, _ in keys)
-    header = ["arm", *(["pair"] if paired else [])]
-    for metric in metrics:
-        name = metric.replace("_", " ")
-        header += [f"{name}: recorded ({scale or 'not yet'})", f"{name}: this run ({runtime.scale()})"]
-    rows = []
-    for pair, arm in keys:
-        row = [arm, *([pair or "–"] if paired else [])]
-        for metric in metrics:
-            for records in (kept, fresh):
-                numbers = values(records, metric).get((pair, arm), [])
-                row.append(show(numbers, metric) if numbers else "–")
-        rows.append(row)
-    return Table(header, rows, _about(kept))
+    columns = [["arm", *(arm for _, arm in keys)]]
+    if any(value is not None for value, _ in keys):
+        columns.append([pair, *(value or "–" for value, _ in keys)])
+    for source, records in ((f"recorded ({scale}", kept), (f"this run ({runtime.scale()}", fresh)):
+        columns += [column for metric in metrics if (column := _column(metric, source, records, keys))]
+    spread = (
+        " ± is the standard deviation over the seeds." if any("±" in c for column in columns for c in column) else ""
+    )
+    return Table(
+        [column[0] for column in columns],
+        list(zip(*(column[1:] for column in columns))),
+        _about(experiment, kept) + spread,
+    )
 
 
-def _about(kept: list[dict]) -> str:
+def _column(metric: str, source: str, records: list[dict], keys: list[tuple]) -> list[str]:
+    """Heading and cells of one metric, or nothing; where all have as many seeds, the heading tells how many."""
+    found = values(records, metric)
+    counts = {len(numbers) for numbers in found.values()}
+    if not counts:
+        return []
+    cells = [show(found[key], metric) if key in found else "–" for key in keys]
+    if len(counts) == 1:
+        n = counts.pop()
+        source += f", {n} seed" + "s" * (n > 1)
+        cells = [cell.partition(" (")[0] for cell in cells]
+    return [f"{metric.replace('_', ' ')}: {source})", *cells]
+
+
+def _about(experiment: str, kept: list[dict]) -> str:
     if not kept:
-        return "Not recorded yet at any scale: only this run is shown."
+        return f"Experiment {experiment}, not recorded yet at any scale: only this run is shown."
     data = {f"{r['data']['name']} ({r['data']['copy']} copy)" for r in kept if r["data"]}
     on = {f"{r['device']['name']}, {r['device']['cores']} cores" for r in kept}
-    return f"Recorded on {', '.join(sorted(data)) or 'generated data'}; {', '.join(sorted(on))}."
+    return (
+        f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}; {', '.join(sorted(on))}."
+    )
 
 
 def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:

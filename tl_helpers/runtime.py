@@ -10,11 +10,13 @@ Environment variables:
     KERAS_BACKEND: ``tensorflow`` (default), ``jax`` or ``torch``; read by Keras itself.
 """
 
+import itertools
 import logging
 import os
 import platform
 import subprocess
 import sys
+import textwrap
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +25,7 @@ from types import SimpleNamespace
 import platformdirs
 
 SCALES = ("quick", "laptop", "full")
+CELL = 26  # letters a column of the settings, which a page shows side by side
 PACKAGE = Path(__file__).resolve().parent
 
 # TensorFlow prints start-up notes into notebook pages; only errors are of use to a reader.
@@ -87,7 +90,9 @@ def _side_by_side(choices: dict[str, dict], chosen: str) -> str:
     for key in choices["quick"]:
         cells = [choices[name][key] for name in SCALES]
         shown = [_duration(c) for c in cells] if key == "minutes" else [str(c) for c in cells]
-        rows.append(["time" if key == "minutes" else key, *shown])
+        parts = [textwrap.wrap(cell, CELL, break_long_words=False) for cell in shown]
+        name = "time" if key == "minutes" else key
+        rows += [list(line) for line in itertools.zip_longest([name], *parts, fillvalue="")]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
