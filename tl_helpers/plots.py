@@ -139,16 +139,14 @@ def against_cost(
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax, named = _axes(ax), []
     for i, (name, points) in enumerate(series.items()):
         colour, cost = COLOURS[i % 7], [x for x, _ in points.values()]
         means = [float(np.mean(numbers)) for _, numbers in points.values()]
         ax.plot(cost, means, color=colour, linestyle=LINES[i % 7], marker=MARKERS[i % 7], markersize=5, label=name)
         ends = [[min(numbers) for _, numbers in points.values()], [max(numbers) for _, numbers in points.values()]]
         ax.vlines(cost, *ends, color=colour, linewidth=1)
-        for choice, x, y, after in zip(points, cost, means, [*means[1:], None], strict=True):
-            beside = (5, -9) if after is not None and after > y else (4, 5)  # not on the line to the next point
-            ax.annotate(choice, (x, y), textcoords="offset points", xytext=beside, fontsize=8)
+        named += zip(points, zip(cost, means, strict=True), strict=True)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     large = EngFormatter(sep="\N{THIN SPACE}")  # 200 M; but a fifth of a millisecond is 0.2, not 200 m
@@ -157,6 +155,7 @@ def against_cost(
     ax.margins(x=0.12)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend(fontsize=8)
+    _name(ax, named)
     return ax
 
 
@@ -172,10 +171,16 @@ def named_points(ax: Axes | None, points: Mapping[str, tuple[float, float]]) -> 
     ax = _axes(ax)
     ax.plot(*np.array(list(points.values()), float).T, "o", color=COLOURS[0])
     ax.margins(0.1)
+    _name(ax, list(points.items()))
+    return ax
+
+
+def _name(ax: Axes, named: list[tuple[str, tuple[float, float]]]) -> None:
+    """Write names beside their points, each in the first place where it covers no other point or name."""
     ax.figure.canvas.draw()  # from now on it is known where a point lies on the page
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform(list(points.values()))]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform([at for _, at in named])]
     places = [(x, y) for x in (6, -6) for y in (0, 6, -6)] + [(0, 8), (0, -8), (6, 14), (-6, 14)]
-    for name, at in points.items():
+    for name, at in named:
         for x, y in places:
             sides = {"ha": ("center", "left", "right")[np.sign(x)], "va": ("center", "bottom", "top")[np.sign(y)]}
             label = ax.annotate(name, at, xytext=(x, y), textcoords="offset points", fontsize=8, **sides)
@@ -185,7 +190,6 @@ def named_points(ax: Axes | None, points: Mapping[str, tuple[float, float]]) -> 
                 break
             label.remove()
         taken.append(box)
-    return ax
 
 
 def bars(ax: Axes | None, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None) -> Axes:

@@ -178,10 +178,10 @@ def _about(experiment: str, kept: list[dict]) -> str:
     if not kept:
         return f"Experiment {experiment}, not recorded yet at any scale: only this run is shown."
     data = {f"{r['data']['name']} ({r['data']['copy']} copy)" for r in kept if r["data"]}
+    weights = {r["weights"]["name"] for r in kept if r["weights"]}
     on = {f"{r['device']['name']}, {r['device']['cores']} cores" for r in kept}
-    return (
-        f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}; {', '.join(sorted(on))}."
-    )
+    began = f"; weights: {', '.join(sorted(weights))}" if weights else ""
+    return f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}{began}; {', '.join(sorted(on))}."
 
 
 def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:
