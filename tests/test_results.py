@@ -127,7 +127,7 @@ def test_many_writers_never_mix_lines(scratch):
 
 def test_tables_and_glue_prefer_full_and_say_otherwise(package_records):
     put(package_records, scale="laptop", test_accuracy=0.5)
-    assert report.glue("demo") == {"demo/a/test_accuracy": "0.500 (1 seed), recorded at laptop scale"}
+    assert report.glue("demo") == {"demo/a/test_accuracy": "0.500 (1 run), recorded at laptop scale"}
     for seed, value in enumerate((0.6, 0.62, 0.64)):
         put(package_records, seed=seed, test_accuracy=value)
     assert report.glue("demo") == {"demo/a/test_accuracy": "0.620 ± 0.020 (3 seeds)"}
@@ -143,7 +143,7 @@ def test_a_table_tells_the_seeds_where_arms_differ_in_them(package_records):
     put(package_records, arm="b", pair="small", test_accuracy=0.5)
     lines = repr(report.table("demo", pair="network")).splitlines()
     assert lines[1].split("  ")[0] == "arm" and "network" in lines[1] and "seed" not in lines[1]
-    assert "0.610 ± 0.014 (2 seeds)" in lines[2] and "0.500 (1 seed)" in lines[3]
+    assert "0.610 ± 0.014 (2 seeds)" in lines[2] and "0.500 (1 run)" in lines[3]
 
 
 def test_a_tables_cell_may_be_a_link_and_names_stay_text():

@@ -73,7 +73,7 @@ def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
         return "not recorded yet"
     mean, n = float(np.mean(numbers)), len(numbers)
     if n == 1:
-        return f"{_number(mean, metric)} (1 seed)"
+        return f"{_number(mean, metric)} (1 run)"
     spread = float(np.std(numbers, ddof=1))
     share = "accuracy" in metric or "top" in metric
     if not share and spread <= 1e-9 * abs(mean):
@@ -169,7 +169,7 @@ def _column(metric: str, source: str, records: list[dict], keys: list[tuple]) ->
     cells = [show(found[key], metric) if key in found else "–" for key in keys]
     if len(counts) == 1:
         n = counts.pop()
-        source += f", {n} seed" + "s" * (n > 1)
+        source += ", 1 run" if n == 1 else f", {n} seeds"
         cells = [cell.partition(" (")[0] for cell in cells]
     return [f"{metric.replace('_', ' ')}: {source})", *cells]
 
