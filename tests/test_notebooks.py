@@ -119,6 +119,22 @@ class TestNotebook:
             lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
             assert len(lines) <= 20, f"{cell['id']}: {len(lines)} lines"
 
+    def test_can_be_handed_out_without_its_solutions(self, path):
+        """Every folded cell is a solution among the exercises, and no cell after them needs one."""
+        heading, seen = "", None
+        for cell in read(path)["cells"]:
+            source = "".join(cell["source"])
+            heading = (
+                (re.findall(r"^## (.*)", source, re.M) or [heading])[-1] if cell["cell_type"] == "markdown" else heading
+            )
+            if SOLUTION in cell["metadata"].get("tags", []):
+                assert "xercise" in heading, (
+                    f"{cell['id']}: folded outside the exercises; the tag for that is hide-input"
+                )
+                seen = cell["id"]
+            else:
+                assert cell["cell_type"] == "markdown" or not seen, f"{cell['id']} comes after the solution {seen}"
+
 
 @pytest.mark.parametrize(
     "text",
