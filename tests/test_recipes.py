@@ -9,17 +9,7 @@ import pytest
 from tl_helpers import recipes, training
 from tl_helpers.recipes import Recipe
 
-RECIPE = Recipe(
-    epochs=4,
-    batch_size=32,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    schedule="cosine",
-    warmup=0.1,
-    weight_decay=0.01,
-    crop_padding=1,
-    flip=True,
-)
+RECIPE = replace(recipes.FINE_TUNING, crop_padding=1)
 
 
 def test_schedule_equals_its_rule():

@@ -154,6 +154,10 @@ def test_a_tables_cell_may_be_a_link_and_names_stay_text():
     assert "&lt;i&gt;0.1&nbsp;±&nbsp;0.2&lt;/i&gt;" in shown
 
 
+def test_the_origin_of_records_is_data_and_scale():
+    assert report.origin([{"data": {"name": "cifar10"}, "scale": "full"}]) == "cifar10, full scale"
+
+
 def test_an_experiment_without_records_says_so(package_records, scratch):
     assert "not recorded yet" in repr(report.table("nothing"))
     assert report.arms("nothing") == {}

@@ -184,6 +184,11 @@ def _about(experiment: str, kept: list[dict]) -> str:
     return f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}{began}; {', '.join(sorted(on))}."
 
 
+def origin(records: Sequence[dict]) -> str:
+    """Data and scale of records, for a title or a caption: ``cifar10, full scale``; they are all of one kind."""
+    return f"{records[0]['data']['name']}, {records[0]['scale']} scale"
+
+
 def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:
     """Glue one text an arm, for prose: key ``EXPERIMENT/ARM/METRIC``, or ``EXPERIMENT/PAIR/ARM/METRIC`` with pairs.
 
