@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tl_helpers import results
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -32,7 +34,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 @pytest.fixture(autouse=True)
 def _own_folders(monkeypatch, tmp_path_factory):
-    """No test reads the developer's data or cache, or writes into the package's records."""
+    """No test reads the developer's data or cache, another test's runs, or writes into the package's records."""
+    monkeypatch.setattr(results, "finished", [])
     monkeypatch.setenv("TL_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("TL_DATA", "TL_RECORD", "TL_SCALE", "TL_SCRATCH"):
         monkeypatch.delenv(name, raising=False)

@@ -14,7 +14,6 @@ def scratch(monkeypatch, tmp_path):
     monkeypatch.setenv("TL_SCRATCH", str(tmp_path))
     monkeypatch.setenv("TL_SCALE", "quick")
     monkeypatch.delenv("TL_RECORD", raising=False)
-    monkeypatch.setattr(results, "finished", [])
     return tmp_path
 
 
