@@ -155,6 +155,19 @@ def test_a_tables_cell_may_be_a_link_and_names_stay_text():
 
 def test_the_origin_of_records_is_data_and_scale():
     assert report.origin([{"data": {"name": "cifar10"}, "scale": "full"}]) == "cifar10, full scale"
+    assert report.origin([{"data": None, "scale": "quick"}]) == "quick scale"
+    assert report.origin([]) == "not recorded yet"
+
+
+def test_what_is_shown_is_recorded_or_else_of_this_run(package_records, scratch):
+    assert report.shown("demo") == [] and report.origin("demo") == "not recorded yet" and report.by_pair("demo") == {}
+    results.Run("demo", arm="a", seed=0).finish({"test_accuracy": 0.5})
+    assert report.shown("demo") == results.finished and report.by_pair("demo") == {None: {"a": [0.5]}}
+    for seed, value in enumerate((0.6, 0.7)):
+        put(package_records, pair="small", seed=seed, test_accuracy=value)
+    put(package_records, arm="b", pair="small", seed=1, test_accuracy=0.9)
+    assert [r["scale"] for r in report.shown("demo")] == ["full"] * 3
+    assert report.by_pair("demo") == {"small": {"a": [0.7], "b": [0.9]}}, "only seeds that all arms have"
 
 
 def test_an_experiment_without_records_says_so(package_records, scratch):

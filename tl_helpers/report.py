@@ -31,6 +31,11 @@ def this_run(experiment: str) -> list[dict]:
     return list(newest.values())
 
 
+def shown(experiment: str) -> list[dict]:
+    """What a page shows of an experiment: its records, else this run's, else nothing."""
+    return recorded(experiment)[1] or this_run(experiment)
+
+
 def values(records: Sequence[dict], metric: str) -> dict[tuple[str | None, str], list[float]]:
     """(pair, arm) to one number a seed, in the order of the seeds; arms without the metric are left out."""
     found = {}
@@ -52,6 +57,15 @@ def whole_seeds(records: Sequence[dict]) -> list[dict]:
         seeds.setdefault((record["pair"], record["arm"]), set()).add(record["seed"])
     common = set.intersection(*seeds.values()) if seeds else set()
     return [record for record in records if record["seed"] in common]
+
+
+def by_pair(experiment: str, metric: str = "test_accuracy") -> dict[str | None, dict[str, list[float]]]:
+    """Pair to arm to one number a seed, of what is `shown`; only those seeds that all arms of a pair have."""
+    records, found = shown(experiment), {}
+    for pair in dict.fromkeys(record["pair"] for record in records):
+        own = whole_seeds([record for record in records if record["pair"] == pair])
+        found[pair] = {arm: numbers for (_, arm), numbers in values(own, metric).items()}
+    return found
 
 
 def arms(
@@ -184,9 +198,13 @@ def _about(experiment: str, kept: list[dict]) -> str:
     return f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}{began}; {', '.join(sorted(on))}."
 
 
-def origin(records: Sequence[dict]) -> str:
-    """Data and scale of records, for a title or a caption: ``cifar10, full scale``; they are all of one kind."""
-    return f"{records[0]['data']['name']}, {records[0]['scale']} scale"
+def origin(of: str | Sequence[dict]) -> str:
+    """Data and scale of an experiment `shown`, or of records of one kind, for a title: ``cifar10, full scale``."""
+    records = shown(of) if isinstance(of, str) else of
+    if not records:
+        return "not recorded yet"
+    data = records[0]["data"]
+    return (f"{data['name']}, " if data else "") + f"{records[0]['scale']} scale"
 
 
 def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:
