@@ -1,5 +1,6 @@
 """Shared by all tests: where things lie, a safe environment for every test, and a browser for those that need one."""
 
+import json
 import os
 import shutil
 import sys
@@ -39,6 +40,12 @@ def _own_folders(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("TL_CACHE", str(tmp_path_factory.mktemp("cache")))
     for name in ("TL_DATA", "TL_RECORD", "TL_SCALE", "TL_SCRATCH"):
         monkeypatch.delenv(name, raising=False)
+
+
+def code_of(page: str) -> dict[str, str]:
+    """Cell id to source, of a notebook in the book."""
+    notebook = json.loads((ROOT / "book" / page).read_text(encoding="utf-8"))
+    return {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
 
 
 def absent(reason: str):

@@ -1,6 +1,5 @@
 """Each variant that the chapter on unfreezing trains takes one step, on a small network; most of them run only at full."""
 
-import json
 import re
 from types import SimpleNamespace
 
@@ -8,7 +7,7 @@ import keras
 import matplotlib
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import code_of
 
 from tl_helpers import backbones, datasets, models, recipes, training
 from tl_helpers.preprocessing import Preprocessing
@@ -45,8 +44,7 @@ def small_vgg16(weights="tiny-imagenet"):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """What the chapter's cells define, on a small network and a few digits."""
-    notebook = json.loads((ROOT / "book/vgg16-cifar10/unfreezing.ipynb").read_text(encoding="utf-8"))
-    code = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    code = code_of("vgg16-cifar10/unfreezing.ipynb")
     with pytest.MonkeyPatch.context() as patch, matplotlib.rc_context():
         patch.setenv("TL_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(backbones, "vgg16", small_vgg16)

@@ -1,0 +1,72 @@
+"""What the chapter "What does transfer buy?" computes from its records; most of it has its numbers only at full."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import code_of
+
+ARMS = ("from scratch", "frozen features", "fine-tuned", "fine-tuned with batch norm")
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The chapter's functions, beside settings of our own."""
+    code = code_of("vgg16-cifar10/what-transfer-buys.ipynb")
+    classes = [f"class {c}" for c in range(10)]
+    known = {"S": SimpleNamespace(epochs={10: 160, 100: 50, 1000: 16}, shift_at=(100,), rates=()), "ARMS": ARMS}
+    known |= {
+        "data": SimpleNamespace(class_names=classes),
+        "NORMED": (ARMS[0], ARMS[3]),
+        "FLIP": True,
+        "sizes": [10, 100],
+    }
+    known |= {"counts": np.arange(10, 0, -1), "shown": {"test_accuracy": {}}, "records": []}
+    for name in ("settings-a", "settings-b", "recipe-of", "curve", "worth", "tail-run-a", "tail-gain"):
+        exec(compile(code[name], name, "exec"), known)
+    return known
+
+
+def run_of(arm, pair="10 a class", seed=0, **metrics):
+    return {"arm": arm, "pair": pair, "seed": seed, "metrics": metrics}
+
+
+def test_a_seed_is_shown_where_all_arms_have_it(page):
+    runs = [run_of(arm, seed=seed, test_accuracy=0.5) for seed in (0, 1) for arm in ARMS]
+    assert page["complete"](runs, "test_accuracy") == runs
+    assert page["complete"](runs[:-1], "test_accuracy") == runs[:4]
+    assert page["complete"](runs, "clean_accuracy") == []
+
+
+def test_labels_are_read_off_the_curve_sideways(page):
+    needed = page["labels_needed"]
+    assert needed(0.4, [0.4, 0.8]) == pytest.approx(10) and needed(0.8, [0.4, 0.8]) == pytest.approx(100)
+    assert needed(0.6, [0.4, 0.8]) == pytest.approx(10**1.5), "halfway on the logarithmic axis"
+    assert needed(0.9, [0.4, 0.8]) == np.inf and page["times"](10, np.inf) == "more than 100"
+    assert page["times"](10, needed(0.2, [0.4, 0.8])) == "at most 10 (1.0 times)"
+    assert needed(0.45, [0.5, 0.4]) == pytest.approx(10), "a dip does not ask for more labels"
+
+
+def test_each_arm_has_its_plan(page):
+    page["RATES"] = {ARMS[0]: 0.003, ARMS[3]: 0.0003}
+    scratch, frozen, fine, normed = (page["recipe_of"](arm, 100) for arm in ARMS)
+    assert (scratch.epochs, fine.epochs, normed.epochs) == (50, 25, 25)
+    assert (scratch.learning_rate, normed.learning_rate) == (0.003, 0.0003)
+    assert scratch == page["replace"](normed, epochs=50, learning_rate=0.003), "beside these two nothing differs"
+    steps = frozen.epochs * 1000 / frozen.batch_size
+    assert 1000 <= steps <= 1500 and not frozen.flip, "kept features are not mirrored"
+    assert page["recipe_of"](ARMS[0], 100, 0.1).learning_rate == 0.1
+
+
+def test_a_class_is_compared_with_itself_common_and_rare(page):
+    """Scratch has 0.2 everywhere; transfer adds 0.1 to common classes and 0.3 to rare ones."""
+    classes, records = np.array(page["data"].class_names), []
+    for seed in (0, 1, 2):
+        names = list(np.roll(classes, -3 * seed))
+        added = np.where(np.arange(10) < 3, 0.1, np.where(np.arange(10) >= 7, 0.3, 0.0))
+        for arm, by_class in {ARMS[0]: np.full(10, 0.2), ARMS[2]: 0.2 + added}.items():
+            records.append(run_of(arm, None, seed, trained_by_class=list(by_class), classes=names))
+    page["records"] = records
+    found = page["gains"](ARMS[2])
+    np.testing.assert_allclose(found, [[0.1, 0.3]] * len(found))
+    assert len(found) == 8, "two of ten classes are not common for one seed and rare for another"
