@@ -13,6 +13,7 @@ from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "book").rglob("*.ipynb"))
 IDS = [path.relative_to(ROOT / "book").as_posix() for path in NOTEBOOKS]
+MEASURED = [path for path in NOTEBOOKS if path.parent.name == "vgg16-cifar10"]
 PAGES = [path for path in sorted((ROOT / "book").rglob("*.md")) if "assignments" not in path.parts]
 SOLUTION = "hide-cell"
 
@@ -60,6 +61,20 @@ def typed_results(text: str) -> list[str]:
     found = [(s.strip(), hit) for s in sentences for p in TYPED for hit in p.finditer(s)]
     before = lambda hit: re.sub(r"\**[\d.]+\s?\S*( \w+)?$", "", hit.string[: hit.end()])  # noqa: E731
     return list(dict.fromkeys(s for s, hit in found if not ALLOWED.search(before(hit))))
+
+
+@pytest.mark.parametrize("path", MEASURED, ids=[path.stem for path in MEASURED])
+def test_ends_as_every_measured_chapter_does(path):
+    """Exercises of three kinds, each with a hint and a solution that checks itself; quiz; take-away; papers."""
+    cells = read(path)["cells"]
+    prose = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    solutions = ["".join(cell["source"]) for cell in cells if SOLUTION in cell["metadata"].get("tags", [])]
+    assert all(f"**{stars} " in prose for stars in ("★", "★★", "★★★"))
+    assert len(solutions) == prose.count("<details><summary>Hint</summary>") == len(re.findall(r"\*\*★+ ", prose)) >= 3
+    assert all("assert" in solution for solution in solutions)
+    assert "## Quiz" in prose and "## Papers" in prose and "**Predict" in prose
+    lines = re.findall(r"^\d\. .*", prose.split("## Take-away")[1].split("## Papers")[0], re.M)
+    assert len(lines) == 3 and max(map(len, lines)) <= 150, "three lines to take away"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)

@@ -136,6 +136,16 @@ def test_large_jpegs_are_decoded_small(monkeypatch):
     assert seen[0][0] < 1000 and np.abs(image.astype(int) - (9, 99, 199)).max() < 6
 
 
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A film among the photos must not fill the memory; the file here is sparse and takes no room."""
+    film = tmp_path / "film.png"
+    film.touch()
+    os.truncate(film, 3_000_000_000)
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("it was read"))
+    with pytest.raises(pictures.PictureRefused, match="too large: 3,000 MB; files of at most 200 MB"):
+        pictures.read(film)
+
+
 # --- a folder
 
 

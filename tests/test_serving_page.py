@@ -1,15 +1,38 @@
 """The page that takes pictures, in a browser: files chosen, dropped and pasted; keyboard, screen reader, colours, telephone."""
 
 import threading
+from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from local_predictor import BLUE, RED, Colours, server
+from made_pictures import encoded
 from PIL import Image
 
-from tl_helpers import picture_files, predictor, serving
+from tl_helpers import __main__ as cli
+from tl_helpers import (
+    backbones,
+    evaluation,
+    features,
+    models,
+    picture_files,
+    pictures,
+    predictor,
+    recipes,
+    runtime,
+    serving,
+    training,
+)
 
 __all__ = ["server"]  # a fixture
+GIVE = """([kind, bodies]) => {
+    const held = new DataTransfer();
+    bodies.forEach((body, i) => held.items.add(new File([Uint8Array.from(body)], `${kind}${i}.png`, {type: "image/png"})));
+    const event = kind === "drop" ? new DragEvent("drop", {dataTransfer: held, bubbles: true, cancelable: true})
+                                  : new ClipboardEvent("paste", {clipboardData: held, bubbles: true});
+    document.getElementById("drop").dispatchEvent(event);
+}"""
 
 
 class Open:
@@ -71,16 +94,9 @@ def test_bad_and_large_files_are_refused_on_the_page(opened, monkeypatch):
 
 @pytest.mark.browser
 def test_dropped_and_pasted_files_are_answered_in_turn(opened):
-    give = """([kind, bodies]) => {
-        const held = new DataTransfer();
-        bodies.forEach((body, i) => held.items.add(new File([Uint8Array.from(body)], `${kind}${i}.png`, {type: "image/png"})));
-        const event = kind === "drop" ? new DragEvent("drop", {dataTransfer: held, bubbles: true, cancelable: true})
-                                      : new ClipboardEvent("paste", {clipboardData: held, bubbles: true});
-        document.getElementById("drop").dispatchEvent(event);
-    }"""
-    opened.page.evaluate(give, ["drop", [list(RED), list(BLUE)]])
+    opened.page.evaluate(GIVE, ["drop", [list(RED), list(BLUE)]])
     opened.status("drop1.png: blue")
-    opened.page.evaluate(give, ["paste", [list(RED)]])
+    opened.page.evaluate(GIVE, ["paste", [list(RED)]])
     opened.status("paste0.png: <b>röd</b>")
     assert opened.page.locator("#results h2").all_inner_texts() == ["paste0.png", "drop1.png", "drop0.png"]
 
@@ -140,35 +156,59 @@ def test_a_stopped_program_is_said(browser):
 # --- from a folder to the page
 
 
-@pytest.mark.browser
-def test_from_a_folder_to_the_page(browser, tmp_path):
-    """Pictures made here, loaded, learnt from with VGG16, saved, loaded anew, and asked for on the page."""
-    from tl_helpers import backbones, features, models, pictures, recipes, runtime, training
-
-    rng = np.random.default_rng(0)
-    for name, rgb in {"red": (200, 40, 40), "blue": (40, 40, 200)}.items():
-        (tmp_path / name).mkdir()
-        for i in range(10):
-            noise = rng.integers(-40, 40, (48, 40, 3))
-            Image.fromarray(np.uint8(np.clip(rgb + noise, 0, 255))).save(tmp_path / name / f"{i}.png")
-    data, seen = pictures.load_folder(tmp_path, progress=False)
-    assert seen.used == {"blue": 10, "red": 10}
+def trained_on(data):
+    """VGG16 with a head trained on kept features, then one epoch of its last block, with augmentation."""
     runtime.set_seed(0)
     backbone = backbones.vgg16(weights="tiny-imagenet")
     kept = features.extract(backbone, data, progress=False)
     model = models.transfer_model(backbone, 2)
     head = models.head((512,), 2)
     recipe = recipes.Recipe(epochs=30, batch_size=16, learning_rate=1e-2)
-    training.fit(head, kept, recipe, experiment="test-own-pictures", arm="head", seed=0, progress=False)
+    about = dict(experiment="test-own-pictures", seed=0, progress=False)
+    training.fit(head, kept, recipe, arm="head", **about)
     model.get_layer("head").set_weights(head.get_layer("head").get_weights())
-    predictor.save(model, tmp_path / "m.keras", data.class_names)
+    models.unfreeze_from(model, "block5")
+    gentle = replace(recipes.FINE_TUNING, epochs=1, batch_size=16)
+    assert gentle.flip and gentle.crop_padding
+    training.fit(model, data, gentle, arm="block 5", **about)
+    return model
+
+
+@pytest.mark.browser
+def test_from_a_folder_to_the_page(browser, tmp_path, capsys):
+    """Pictures made here, odd ones among them: loaded, learnt from, saved, exported, asked for by command and on the page."""
+    rng = np.random.default_rng(0)
+    album = tmp_path / "album"
+    for name, rgb in {"red": (200, 40, 40), "blue": (40, 40, 200)}.items():
+        (album / name).mkdir(parents=True)
+        for i in range(10):
+            noise = rng.integers(-40, 40, (48, 40, 3))
+            Image.fromarray(np.uint8(np.clip(rgb + noise, 0, 255))).save(album / name / f"{i}.png")
+    (album / "red" / "printed.jpg").write_bytes(encoded(Image.new("CMYK", (48, 40), (30, 220, 220, 0)), "JPEG"))
+    (album / "blue" / "half.png").write_bytes((album / "blue" / "0.png").read_bytes()[:-200])
+    (album / "blue" / "empty.png").touch()
+    data, seen = pictures.load_folder(album, progress=False)
+    assert seen.used == {"blue": 10, "red": 11} and [name for name, _ in seen.changed] == ["red/printed.jpg"]
+    assert sorted(name for name, _ in seen.skipped) == ["blue/empty.png", "blue/half.png"]
+    model = trained_on(data)
+    file = tmp_path / "m.keras"
+    predictor.save(model, file, data.class_names)
+    if keras.backend.backend() == "tensorflow":
+        exported = predictor.run_exported(
+            predictor.export(predictor.load(file), tmp_path / "exported"), data.test.images
+        )
+        np.testing.assert_allclose(exported, evaluation.logits(model, data.test.images), atol=1e-3)
+    assert cli.main(["predict", str(file), str(album / "red" / "printed.jpg"), "--top", "1"]) == 0
+    assert "red" in capsys.readouterr().out.splitlines()[1]
     made = serving.make_server(predictor.load(tmp_path / "m.keras"), 0, "m.keras")
     threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     shown = Open(browser, made)
     for name in ("red", "blue"):
-        shown.page.set_input_files("#file", str(tmp_path / name / "0.png"))
+        shown.page.set_input_files("#file", str(album / name / "0.png"))
         shown.status(f"0.png: {name}")
+    shown.page.evaluate(GIVE, ["drop", [list((album / "red" / "1.png").read_bytes())]])
+    shown.status("drop0.png: red")
     shown.context.close()
     made.shutdown()
     made.server_close()
-    assert picture_files.read(tmp_path / "red" / "0.png")[0].shape == (32, 32, 3)
+    assert picture_files.read(album / "red" / "0.png")[0].shape == (32, 32, 3)

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # no EPS: it would start another program
 MOST_PIXELS = 50_000_000
+MOST_BYTES = 200_000_000  # a larger file is no photo; it is refused before it is read
 FITS = ("crop", "pad", "squash")
 
 
@@ -48,9 +49,14 @@ def held_bytes(path: Path) -> bytes:
     """A file's content.
 
     Raises:
-        PictureRefused: it cannot be read; the message says why.
+        PictureRefused: it cannot be read, or is larger than ``MOST_BYTES``; the message says why.
     """
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise PictureRefused(
+                f"too large: {size / 1e6:,.0f} MB; files of at most {MOST_BYTES / 1e6:.0f} MB are read"
+            )
         return path.read_bytes()
     except OSError as error:
         raise PictureRefused(f"cannot be read: {error.strerror or error}") from error
