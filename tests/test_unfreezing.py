@@ -28,6 +28,7 @@ ARMS = (
     "layer-wise rates, 3 × the rate",
     "near the source weights, a tenth",
     "near the source features, a tenth",
+    "three times the epochs",
 )
 
 
