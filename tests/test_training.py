@@ -155,6 +155,14 @@ def test_without_room_for_a_checkpoint_training_goes_on(data, monkeypatch, tmp_p
     assert len(run.history) == RECIPE.epochs
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_part_without_examples_is_refused(data, part):
+    held = getattr(data, part)
+    setattr(data, part, Part(held.images[:0], held.labels[:0]))
+    with pytest.raises(ValueError, match=f"data.{part} must hold at least one example"):
+        fit(build(), data)
+
+
 def test_one_hot_labels_are_refused(data):
     data.train = Part(data.train.images, np.eye(10)[data.train.labels])
     with pytest.raises(ValueError, match=r"integer labels of shape \(N,\).*argmax"):

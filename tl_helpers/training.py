@@ -55,12 +55,16 @@ def fit(
         The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
         a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
-        ValueError: labels do not fit the recipe's loss; or the model does its preprocessing inside, and the images
+        ValueError: no examples to train or to validate on; labels do not fit the recipe's loss; or the model does its preprocessing inside, and the images
             are not RGB pixels 0-255.
         FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
     _check_labels(data, recipe)
-    for split in (data.train, data.val):
+    for name, split in {"train": data.train, "val": data.val}.items():
+        if not len(split.labels):
+            raise ValueError(
+                f"data.{name} must hold at least one example. Received: none; the sizes are {data.sizes()}"
+            )
         check_input(model, split.images)
     run = results.Run(
         experiment=experiment,
