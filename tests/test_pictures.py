@@ -2,11 +2,15 @@
 
 import os
 import re
+import shutil
 import sys
+import tempfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import code_of
 from made_pictures import colour, encoded, fill
 from PIL import Image
 
@@ -266,3 +270,17 @@ def test_wrong_folders_are_named(tmp_path, album):
         load(tmp_path / "single")
     with pytest.raises(ValueError, match="val and test must be shares"):
         load(album, val=0.5, test=0.5)
+
+
+def test_a_readers_own_folder_is_copied_and_never_changed(album, tmp_path):
+    """The chapter's cell with ``MINE`` set, and the odd files that the next cell adds."""
+    code = code_of("vgg16-cifar10/own-pictures.ipynb")
+    before = {file: file.read_bytes() for file in album.rglob("*") if file.is_file()}
+    known = {"Path": Path, "tempfile": tempfile, "shutil": shutil, "pictures": pictures, "np": np, "Image": Image}
+    exec(code["writing-the-files"].replace("MINE = None", f"MINE = {str(album)!r}"), known)
+    exec(code["adding-odd-files"], known)
+    assert set(known["spare"]) == {"blue", "red"}
+    known["add_odd_files"](known["album"], "blue", "red", known["spare"]["blue"])
+    assert (known["album"] / "blue" / "scan.png").exists()
+    assert {file: file.read_bytes() for file in album.rglob("*") if file.is_file()} == before
+    known["workshop"].cleanup()

@@ -55,8 +55,8 @@ def fit(
         The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
         a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
-        ValueError: no examples to train or to validate on; labels do not fit the recipe's loss; or the model does its preprocessing inside, and the images
-            are not RGB pixels 0-255.
+        ValueError: no examples to train or to validate on; labels do not fit the recipe's loss; or the model does
+            its preprocessing inside, and the images are not RGB pixels 0-255.
         FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
     _check_labels(data, recipe)
