@@ -29,6 +29,7 @@ ARMS = (
     "near the source weights, a tenth",
     "near the source features, a tenth",
     "three times the epochs",
+    "early stopping, more patience",
 )
 
 
