@@ -77,6 +77,19 @@ def test_ends_as_every_measured_chapter_does(path):
     assert len(lines) == 3 and max(map(len, lines)) <= 150, "three lines to take away"
 
 
+def test_no_place_gives_a_quiz_away():
+    """Among all questions with two answers, and with three, the right one stands in each place about equally often."""
+    places = {2: [], 3: []}
+    for path in NOTEBOOKS:
+        prose = "\n\n".join("".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+        for question in re.split(r"\n(?=\*\*\d\. )", prose.partition("## Quiz")[2].partition("## Take-away")[0])[1:]:
+            answers = re.findall(r"</summary>\s*(\w+)", question)
+            assert answers.count("Right") == 1, f"{path.stem}: {question[:80]}"
+            places[len(answers)].append(answers.index("Right"))
+    for answers, found in places.items():
+        assert len(found) > 10 and max(map(found.count, range(answers))) <= 1.2 * len(found) / answers + 1, found
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
 class TestNotebook:
     def test_is_stripped(self, path):

@@ -95,6 +95,11 @@ def test_predict_shows_a_table(trained, album, capsys):
     assert "röd 9" in lines[1] and "0.png" in lines[1] and "blue 9" in lines[2]
 
 
+def test_predict_looks_a_pattern_up_where_the_shell_did_not(trained, album, capsys):
+    assert cli.main(["predict", str(trained[1]), str(album / "blue" / "*.png"), "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(list((album / "blue").glob("*.png"))) > 1
+
+
 def test_predict_as_json_names_what_it_refused(trained, album, capsys):
     (album / "red" / "bad.png").write_bytes(b"x")
     call = ["predict", str(trained[1]), str(album / "red" / "bad.png"), str(album / "red" / "0.png")]

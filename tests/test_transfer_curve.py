@@ -42,7 +42,7 @@ def test_labels_are_read_off_the_curve_sideways(page):
     needed = page["labels_needed"]
     assert needed(0.4, [0.4, 0.8]) == pytest.approx(10) and needed(0.8, [0.4, 0.8]) == pytest.approx(100)
     assert needed(0.6, [0.4, 0.8]) == pytest.approx(10**1.5), "halfway on the logarithmic axis"
-    assert needed(0.9, [0.4, 0.8]) == np.inf and page["times"](10, np.inf) == "more than 100"
+    assert needed(0.9, [0.4, 0.8]) == np.inf and page["times"](10, np.inf) == "more than 100 (more than 10.0 times)"
     assert page["times"](10, needed(0.2, [0.4, 0.8])) == "at most 10 (1.0 times)"
     assert needed(0.45, [0.5, 0.4]) == pytest.approx(10), "a dip does not ask for more labels"
 

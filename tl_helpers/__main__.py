@@ -2,10 +2,11 @@
 
 import argparse
 import contextlib
+import glob
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tl_helpers import datasets, notebook_runs, results, runtime
@@ -181,7 +182,7 @@ def _predict(chosen: argparse.Namespace) -> int:
         from tl_helpers import predictor
 
         found, rows, refused = predictor.load(chosen.model), [], 0
-    for picture in chosen.pictures:
+    for picture in _expanded(chosen.pictures):
         try:
             answer = found.predict(picture, chosen.top)
         except PictureRefused as error:
@@ -196,6 +197,13 @@ def _predict(chosen: argparse.Namespace) -> int:
         places = ["picture", *(f"{place}." for place in range(1, len(rows[0])))]
         print(report.Table(places, rows))
     return 1 if refused else 0
+
+
+def _expanded(given: Sequence[Path]) -> Iterator[Path]:
+    """Pictures as named; a pattern that the shell left as it is (on Windows) is looked up here."""
+    for picture in given:
+        found = [] if picture.exists() else sorted(glob.glob(str(picture)))
+        yield from (Path(name) for name in found or [picture])
 
 
 @contextlib.contextmanager

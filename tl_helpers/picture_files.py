@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # no EPS: it would start another program
-MOST_PIXELS = 50_000_000
+MOST_PIXELS = 60_000_000  # a telephone's "50 megapixels" are 8192 x 6144
 MOST_BYTES = 200_000_000  # a larger file is no photo; it is refused before it is read
 FITS = ("crop", "pad", "squash")
 
@@ -84,10 +84,7 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     if mode == "F":
         raise PictureRefused("pixels are decimal numbers of an unknown range; save it with 8 bits a channel")
     if mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        notes.append("16 bits to 8")
-        deep = mode != "I" or values.max() > 255  # "I" holds 32 bits, and often only 8 or 16 of them are used
-        image = Image.fromarray(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8))
+        image = _eight_bits(image, notes)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         notes.append("transparency over white")
         clear = image.convert("RGBA")
@@ -95,6 +92,18 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     elif mode != "RGB" and not mode.startswith("I"):
         notes.append({"P": "palette", "L": "grey", "1": "black and white"}.get(mode, mode) + " to RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
+    """A grey picture of 16 bits, or of 32 of which 8 or 16 are used, as one of 8."""
+    values = np.asarray(image).astype(np.int64)
+    most = int(values.max())
+    if most >= 2**16:
+        raise PictureRefused(f"whole numbers up to {most:,}, of an unknown range; save it with 8 or 16 bits a channel")
+    deep = image.mode != "I" or most > 255
+    dim = deep and most < 2**14
+    notes.append("16 bits to 8" + (f", nearly black: {most:,} of 65,535 (12 bits? scale it up first)" if dim else ""))
+    return Image.fromarray(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8))
 
 
 def _square(image: Image.Image, pixels: int, fit: str) -> Image.Image:

@@ -103,6 +103,8 @@ def load_folder(
         if len(found) < 3:
             why = "empty class" if not found else f"only {len(found)} usable pictures"
             seen.skipped.append((f"{_shown(folder, root)}/", f"{why}; a class needs at least 3 (train, val, test)"))
+            for digest in [d for d, first in hashes.items() if first.startswith(f"{_shown(folder, root)}/")]:
+                del hashes[digest]  # an equal file of a later class is the only one that is left
             continue
         labels += [len(seen.used)] * len(found)
         seen.used[class_name] = len(found)
@@ -122,7 +124,12 @@ def _class_folders(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise FileNotFoundError(f"no such folder: {root}. Give the folder that holds one folder for each class")
     found = sorted((f for f in root.iterdir() if f.is_dir() and not _hidden(f)), key=lambda f: f.name)
-    named = {unicodedata.normalize("NFC", _printable(f.name)): f for f in found}
+    named: dict[str, Path] = {}
+    for folder in found:
+        name = unicodedata.normalize("NFC", _printable(folder.name))
+        if name in named:  # two systems write an accent in two ways
+            raise ValueError(f"two folders in {root} have the same name, {name}, written in two ways. Join them")
+        named[name] = folder
     if not named:
         raise ValueError(
             f"{root} holds no folders. Make one folder for each class in it, named after the class, and put the pictures there"

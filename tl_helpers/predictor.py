@@ -75,7 +75,7 @@ class Predictor:
 
 def save(
     model: keras.Model, path: Path | str, class_names: Sequence[str], *, pixels: int = 32, fit: str = "crop"
-) -> None:
+) -> Predictor:
     """Write a model into one ``.keras`` file, with its class names and the way its pictures are read.
 
     Args:
