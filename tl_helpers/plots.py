@@ -7,6 +7,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -176,20 +177,32 @@ def named_points(ax: Axes | None, points: Mapping[str, tuple[float, float]]) -> 
 
 
 def _name(ax: Axes, named: list[tuple[str, tuple[float, float]]]) -> None:
-    """Write names beside their points, each in the first place where it covers no other point or name."""
+    """Write names beside their points, each in the first place where it covers nothing, or at least no point or name."""
     ax.figure.canvas.draw()  # from now on it is known where a point lies on the page
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in ax.transData.transform([at for _, at in named])]
-    places = [(x, y) for x in (6, -6) for y in (0, 6, -6)] + [(0, 8), (0, -8), (6, 14), (-6, 14)]
+    lines = [line for line in ax.lines if line.get_linestyle() != "None"]
+    drawn = [Bbox.from_bounds(x - 1, y - 1, 2, 2) for line in lines for x, y in _along(ax, line)]
+    places = [(x, y) for x in (6, -6) for y in (0, 6, -6)] + [(0, 8), (0, -8), (6, 14), (-6, 14), (6, -14), (-6, -14)]
     for name, at in named:
+        tried = {}
         for x, y in places:
             sides = {"ha": ("center", "left", "right")[np.sign(x)], "va": ("center", "bottom", "top")[np.sign(y)]}
             label = ax.annotate(name, at, xytext=(x, y), textcoords="offset points", fontsize=8, **sides)
             box = label.get_window_extent()
-            inside = ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0
-            if (x, y) == places[-1] or (inside and not any(box.overlaps(other) for other in taken)):
-                break
+            outside = not (ax.bbox.x0 < box.x0 and box.x1 < ax.bbox.x1 and ax.bbox.y0 < box.y0)
+            covered = any(box.overlaps(other) for other in taken)
+            tried[label] = (10 * covered + 10 * outside + any(box.overlaps(other) for other in drawn), box)
+        best = min(tried, key=lambda label: tried[label][0])
+        taken.append(tried[best][1])
+        for label in tried.keys() - {best}:
             label.remove()
-        taken.append(box)
+
+
+def _along(ax: Axes, line: Line2D) -> np.ndarray:
+    """Places on the page (n, 2) along a line from point to point."""
+    corners = ax.transData.transform(np.asarray(line.get_xydata(), float))
+    share = np.linspace(0, 1, 20)[:, None]
+    return np.concatenate([one + share * (other - one) for one, other in zip(corners, corners[1:])] or [corners])
 
 
 def bars(ax: Axes | None, values: Mapping[str, float], label: str, errors: Mapping[str, float] | None = None) -> Axes:
