@@ -192,6 +192,13 @@ def test_pairs_are_kept_apart(package_records):
     assert report.arms("demo", pair="100") == {"a": [0.2]}
 
 
+def test_arms_come_from_this_run_where_the_records_hold_none(package_records, scratch):
+    results.Run("demo", arm="b", pair="new", seed=0).finish({"test_accuracy": 0.5})
+    put(package_records, pair="old", test_accuracy=0.1)
+    assert report.arms("demo", pair="old") == {"a": [0.1]} and report.arms("demo", pair="new") == {"b": [0.5]}
+    assert report.arms("demo", pair="old", fresh=True) == {}
+
+
 def test_seeds_that_an_interrupted_recording_left_incomplete_are_left_out():
     of = lambda arm, *seeds: [{"pair": None, "arm": arm, "seed": seed} for seed in seeds]  # noqa: E731
     kept = report.whole_seeds([*of("plain", 0, 1, 2), *of("frozen", 0, 1)])

@@ -71,9 +71,10 @@ def by_pair(experiment: str, metric: str = "test_accuracy") -> dict[str | None, 
 def arms(
     experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False
 ) -> dict[str, list[float]]:
-    """Arm to one number a seed, for plots: from the records, or with ``fresh`` from this run."""
+    """Arm to one number a seed, for plots: from the records, or from this run where they hold none or with ``fresh``."""
     records = this_run(experiment) if fresh else recorded(experiment)[1]
-    return {arm: numbers for (p, arm), numbers in values(records, metric).items() if pair is None or p == pair}
+    found = {arm: numbers for (p, arm), numbers in values(records, metric).items() if pair is None or p == pair}
+    return found if found or fresh else arms(experiment, metric, pair, fresh=True)
 
 
 def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
