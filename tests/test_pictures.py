@@ -220,8 +220,10 @@ def test_the_only_copy_left_of_a_picture_stays(album):
     (album / "an only one").mkdir()
     first = sorted((album / "blue").iterdir())[0]
     shutil.copy(first, album / "an only one" / "copy.png")
+    Image.fromarray(GREY).save(album / "an only one" / "grey.png")
     data, seen = load(album)
     assert seen.used["blue"] == len(list((album / "blue").iterdir())) and "an only one" not in data.class_names
+    assert not seen.changed, "only what is used is named as changed"
 
 
 def test_two_folders_of_one_name_are_not_mixed_up(album):

@@ -89,7 +89,7 @@ def load_folder(
         The data set, classes in alphabetical order; and the report.
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it holds no class folders, is split already, has fewer than two usable classes; or shares out of range.
+        ValueError: it holds no class folders, or two of one name, is split already, has fewer than two usable classes; or shares out of range.
     """
     root = Path(path)
     folders = _class_folders(root)
@@ -103,8 +103,10 @@ def load_folder(
         if len(found) < 3:
             why = "empty class" if not found else f"only {len(found)} usable pictures"
             seen.skipped.append((f"{_shown(folder, root)}/", f"{why}; a class needs at least 3 (train, val, test)"))
-            for digest in [d for d, first in hashes.items() if first.startswith(f"{_shown(folder, root)}/")]:
+            gone = f"{_shown(folder, root)}/"
+            for digest in [d for d, first in hashes.items() if first.startswith(gone)]:
                 del hashes[digest]  # an equal file of a later class is the only one that is left
+            seen.changed = [(file, note) for file, note in seen.changed if not file.startswith(gone)]
             continue
         labels += [len(seen.used)] * len(found)
         seen.used[class_name] = len(found)
