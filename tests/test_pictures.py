@@ -8,6 +8,7 @@ import tempfile
 import unicodedata
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -308,4 +309,8 @@ def test_a_readers_own_folder_is_copied_and_never_changed(album, tmp_path):
     known["add_odd_files"](known["album"], "blue", "red", known["spare"]["blue"])
     assert (known["album"] / "blue" / "scan.png").exists()
     assert {file: file.read_bytes() for file in album.rglob("*") if file.is_file()} == before
+    nothing = SimpleNamespace(image_grid=lambda *_: None, show=lambda: None)
+    known |= {"plots": nothing, "plt": nothing}
+    exec(code["a-look-at-the-pictures"], known)
+    assert sum(known["data"].sizes().values()) == len(before), "the odd files are in the copy, not in the training"
     known["workshop"].cleanup()
