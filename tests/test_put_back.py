@@ -103,11 +103,13 @@ def recording(monkeypatch, tmp_path):
     return monkeypatch
 
 
-def run_once(learning_rate=1e-2, seed=0):
+def run_once(learning_rate=1e-2, seed=0, dtype="float32"):
     recipe = recipes.Recipe(epochs=1, learning_rate=learning_rate)
     model = models.head((4,), 2)
     data = Tiny()
-    run = training.fit(model, data, recipe, experiment="demo", arm="a", seed=seed, progress=False)
+    run = training.fit(
+        model, data, recipe, experiment="demo", arm="a", seed=seed, extra={"dtype": dtype}, progress=False
+    )
     return run, evaluation.test(run, model, data, extra=lambda: {"more": 1.0})
 
 
@@ -128,6 +130,14 @@ def test_another_setting_is_run(recording, tmp_path, other):
     run_once()
     recording.setenv("TL_RESUME", "1")
     assert not run_once(**other)[0].reused and len(lines(tmp_path)) == 2
+
+
+def test_a_recording_goes_on_on_a_machine_with_another_number_format(recording, tmp_path):
+    _, first = run_once(dtype="mixed_bfloat16")
+    recording.setenv("TL_RESUME", "1")
+    run, again = run_once(dtype="float32")
+    assert run.reused and again == first and len(lines(tmp_path)) == 1
+    assert run.record["recipe"]["dtype"] == "mixed_bfloat16"
 
 
 def test_nothing_is_skipped_unless_asked_for(recording, tmp_path):

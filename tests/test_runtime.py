@@ -1,5 +1,7 @@
 """Tests of tl_helpers.runtime."""
 
+import os
+import platform
 import subprocess
 import sys
 
@@ -74,3 +76,34 @@ def test_peak_memory_is_this_processes_own():
         pytest.skip("the system does not tell")
     before, after = map(float, done.stdout.split())
     assert before < len(large) / 2**20 and 90 < after - before < 150
+
+
+@pytest.mark.parametrize(
+    "kind, flags, capability, expected",
+    [
+        ("cpu", {"avx2"}, None, "float32"),
+        ("cpu", {"avx2", "avx512_bf16"}, None, "mixed_bfloat16"),
+        ("cpu", set(), None, "float32"),
+        ("gpu", {"avx512_bf16"}, "7.5", "float32"),
+        ("gpu", set(), "9.0", "mixed_bfloat16"),
+        ("gpu", set(), None, "float32"),
+    ],
+)
+def test_sixteen_bits_only_where_hardware_multiplies_them(monkeypatch, kind, flags, capability, expected):
+    monkeypatch.setattr(runtime, "device", lambda: {"kind": kind})
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(runtime, "_ask_nvidia", lambda what: capability)
+    assert runtime.training_dtype() == expected
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors have no such switch"
+)
+@pytest.mark.parametrize("own", [None, "0"])
+def test_fast_convolutions_are_on_unless_a_reader_says_otherwise(own):
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    others = {key: value for key, value in os.environ.items() if key != name}
+    code = f"import os, tl_helpers.runtime; print(os.environ[{name!r}])"
+    given = others | ({name: own} if own else {})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given)
+    assert done.stdout.strip() == (own or "1")

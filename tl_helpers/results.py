@@ -75,6 +75,7 @@ class Run:
         Only with ``TL_RECORD=1`` and ``TL_RESUME=1``: who asks for it vouches that nothing that matters has changed in the
         code meanwhile (the record keeps its own commit). Everything that a record knows must agree: experiment, arm,
         pair, scale, seed, recipe, backbone, weights, data, split, kind of device and versions; and its code was committed.
+        Only the recipe's number format (``dtype``) may differ, since the machine decides it (``runtime.training_dtype``).
 
         Returns:
             Whether it was found; ``finish`` and ``evaluation.test`` then return it and write nothing.
@@ -83,9 +84,12 @@ class Run:
             return False
         mine = json.loads(json.dumps({name: getattr(self, name) for name in _DECIDING}))
         mine |= {"scale": runtime.scale(), "versions": runtime.versions()}
+        own = mine.pop("recipe")
         for found in load(self.experiment, scale=runtime.scale()):
             same_kind = found["device"]["kind"] == runtime.device()["kind"]
-            if same_kind and not found["dirty"] and all(found[name] == value for name, value in mine.items()):
+            same_recipe = {**found["recipe"], "dtype": None} == {**own, "dtype": None}
+            same = same_kind and same_recipe and all(found[name] == value for name, value in mine.items())
+            if same and not found["dirty"]:
                 self.record, self.reused = found, True
                 finished.append(found)
                 print(f"recorded already: {self.experiment} / {self.arm} / seed {self.seed}, {found['started']}")
