@@ -13,6 +13,8 @@ PY := .venv/Scripts/python
 else
 PY := .venv/bin/python
 endif
+# Packages are compiled once, not anew in each process, whatever the machine is set to.
+unexport PYTHONDONTWRITEBYTECODE
 # Where the time went, on the last line of a target.
 START = started=$$SECONDS;
 DONE = echo "make $@: done in $$((SECONDS - started)) s"
