@@ -56,7 +56,7 @@ ODD = {
     ),
     "WebP": (encoded(colour((200, 10, 10)), "WEBP", lossless=True), (200, 10, 10), None),
     "one pixel": (encoded(Image.new("RGB", (1, 1), (5, 6, 7))), (5, 6, 7), None),
-    "very flat": (encoded(Image.new("RGB", (900, 1), (5, 6, 7))), (5, 6, 7), None),
+    "very flat": (encoded(Image.new("RGB", (900, 1), (5, 6, 7))), (5, 6, 7), "the middle square only"),
 }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ WHOLE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 6
 BAD = {
     "zero bytes": (b"", "empty"),
     "text": (b"just words, no picture", "not a picture"),
-    "truncated JPEG": (WHOLE[: len(WHOLE) // 2], "damaged"),
+    "truncated JPEG": (WHOLE[: len(WHOLE) // 2], "damaged.*download it again"),
     "truncated PNG": (encoded(colour((1, 2, 3)).resize((200, 200)))[:300], "damaged"),
     "damaged PNG": (encoded(colour((1, 2, 3)))[:30] + bytes(40), "damaged|not a picture"),
     "decompression bomb": (bomb(), "too large"),
@@ -102,7 +102,8 @@ BAD = {
     "large whole numbers": (encoded(Image.fromarray(np.full((9, 9), 70_000, np.int32)), "TIFF"), "up to 70,000"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
     "iPhone photo": (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC photo.*JPEG"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+    "iPhone burst": (b"\0\0\0\x18ftyphevc" + bytes(60), "HEIC photo.*JPEG"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture.*export it as JPEG or PNG"),
 }
 
 
@@ -276,6 +277,20 @@ def test_a_file_that_may_not_be_read_is_skipped(album, monkeypatch):
     assert ("red/mine.png", "cannot be read: Permission denied") in load(album)[1].skipped
 
 
+def test_a_folder_that_may_not_be_opened_is_named(album, monkeypatch):
+    whole = os.scandir
+    fill(album / "red" / "summer", (190, 10, 10))
+
+    def scandir(path):
+        if Path(path).name == "summer":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    _, seen = load(album)
+    assert ("red/summer/", "cannot be opened: Permission denied") in seen.skipped and seen.used["red"] == 6
+
+
 def test_wrong_folders_are_named(tmp_path, album):
     with pytest.raises(FileNotFoundError, match="no such folder: .*missing.*one folder for each class"):
         load(tmp_path / "missing")
@@ -288,7 +303,14 @@ def test_wrong_folders_are_named(tmp_path, album):
         load(album / "red")
     fill(tmp_path / "split" / "train" / "red", (200, 0, 0))
     (tmp_path / "split" / "Test").mkdir()
-    with pytest.raises(ValueError, match="looks split already: it holds Test, train"):
+    for beside in ("", "annotations"):
+        (tmp_path / "split" / beside).mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match="looks split already: it holds Test, train. Give"):
+            load(tmp_path / "split")
+    with pytest.raises(ValueError, match="(?s)Received: .*train holds folders itself.*give that one"):
+        shutil.rmtree(tmp_path / "split" / "Test")
+        shutil.rmtree(tmp_path / "split" / "annotations")
+        (tmp_path / "split" / "train").rename(tmp_path / "split" / "old train")
         load(tmp_path / "split")
     fill(tmp_path / "single" / "only", (200, 0, 0))
     (tmp_path / "single" / "nothing").mkdir()

@@ -128,3 +128,10 @@ def test_help_says_how_to_call(name, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
     assert ended.value.code == 0 and "a .keras file written by predictor.save" in capsys.readouterr().out
+
+
+def test_pictures_must_have_the_size_of_the_models_input(tmp_path):
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(ValueError, match="side of the model's input, 16. Received: 32"):
+        predictor.save(model, tmp_path / "m.keras", ["r", "g", "b"])
+    assert not (tmp_path / "m.keras").exists()

@@ -114,6 +114,16 @@ def test_it_listens_on_this_computer_alone(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
+def test_a_model_that_fails_is_said_on_the_page_and_in_the_terminal(server, monkeypatch, capfd):
+    def broken(*_, **__):
+        raise ZeroDivisionError("inside the model")
+
+    monkeypatch.setattr(predictor.Predictor, "predict", broken)
+    status, _, answer = ask(server, "POST", "/predict", RED)
+    assert status == 500 and "the model failed (ZeroDivisionError)" in answer["error"]
+    assert "inside the model" in capfd.readouterr().err
+
+
 def test_pictures_at_the_same_time_do_not_mix(server):
     said = {}
 

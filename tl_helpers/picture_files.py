@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # no EPS: it would start another program
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"heif")  # a telephone's photos
 MOST_PIXELS = 60_000_000  # a telephone's "50 megapixels" are 8192 x 6144
 MOST_BYTES = 200_000_000  # a larger file is no photo; it is refused before it is read
+MOST_CUT = 1.5  # of a picture of a longer shape, cropping leaves out so much that it is said
 FITS = ("crop", "pad", "squash")
 
 
@@ -51,6 +53,8 @@ def held_bytes(path: Path) -> bytes:
     Raises:
         PictureRefused: it cannot be read, or is larger than ``MOST_BYTES``; the message says why.
     """
+    if path.is_dir():
+        raise PictureRefused(f"a folder; name the pictures in it: {path / '*.jpg'}")
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
@@ -74,6 +78,8 @@ def _decode(held: bytes, pixels: int, fit: str) -> tuple[np.ndarray, list[str]]:
         image.load()
         if image.getexif().get(0x0112, 1) not in (0, 1):
             notes.append("turned upright (EXIF)")
+        if fit == "crop" and max(image.size) > MOST_CUT * min(image.size):
+            notes.append("the middle square only")
         image = _rgb(ImageOps.exif_transpose(image), notes)
     return np.asarray(_square(image, pixels, fit)), notes
 
@@ -96,14 +102,14 @@ def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
     """A grey picture of 16 bits, or of 32 of which 8 or 16 are used, as one of 8."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     most = int(values.max())
     if most >= 2**16:
         raise PictureRefused(f"whole numbers up to {most:,}, of an unknown range; save it with 8 or 16 bits a channel")
     deep = image.mode != "I" or most > 255
     dim = deep and most < 2**14
     notes.append("16 bits to 8" + (f", nearly black: {most:,} of 65,535 (12 bits? scale it up first)" if dim else ""))
-    return Image.fromarray(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8, copy=False))
 
 
 def _square(image: Image.Image, pixels: int, fit: str) -> Image.Image:
@@ -116,10 +122,10 @@ def _square(image: Image.Image, pixels: int, fit: str) -> Image.Image:
 
 
 def _reason(held: bytes, error: Exception) -> str:
-    if held[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
+    if held[4:8] == b"ftyp" and held[8:12] in HEIC:
         return "a HEIC photo, which is not read here; export it as JPEG"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture in a known format"
+        return f"not a picture in a known format ({', '.join(FORMATS)}); export it as JPEG or PNG"
     if isinstance(error, Image.DecompressionBombError):
         return f"too large: at most {MOST_PIXELS:,} pixels are decoded"
-    return f"damaged: {error or type(error).__name__}"
+    return f"damaged: {error or type(error).__name__}; copy or download it again"

@@ -16,7 +16,7 @@ from tl_helpers.picture_files import PictureRefused, held_bytes, read
 
 __all__ = ["FolderReport", "load_folder", "read"]
 
-ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "test"}
+ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -112,9 +112,11 @@ def load_folder(
         seen.used[class_name] = len(found)
         images += found
     if len(seen.used) < 2:
+        inner = next((f for f in folders.values() if any(i.is_dir() and not _hidden(i) for i in f.iterdir())), None)
+        deeper = f" {inner} holds folders itself: are those the classes? Then give that one." if inner else ""
         raise ValueError(
             f"{root} must hold at least two classes with three pictures each. Received: "
-            f"{', '.join(seen.used) or 'no usable class'}. What was skipped, and why:\n{seen}"
+            f"{', '.join(seen.used) or 'no usable class'}.{deeper} What was skipped, and why:\n{seen}"
         )
     train_rows, val_rows, test_rows = _split(np.array(labels), val, test, seed)
     arrays, ids = np.stack(images), np.array(labels, np.int32)
@@ -136,9 +138,10 @@ def _class_folders(root: Path) -> dict[str, Path]:
         raise ValueError(
             f"{root} holds no folders. Make one folder for each class in it, named after the class, and put the pictures there"
         )
-    if {n.lower() for n in named} <= ALREADY_SPLIT:
+    split = [n for n in named if n.lower() in ALREADY_SPLIT]
+    if len(split) >= 2 or len(split) == len(named):  # other folders, such as annotations, may lie beside them
         raise ValueError(
-            f"{root} looks split already: it holds {', '.join(named)}. Give one of these folders (the one with the most "
+            f"{root} looks split already: it holds {', '.join(split)}. Give one of these folders (the one with the most "
             "pictures); the split into train, val and test is drawn here, by the seed"
         )
     return named
@@ -154,7 +157,11 @@ def _stray_files(root: Path, seen: FolderReport) -> None:
 
 def _files(folder: Path, root: Path, seen: FolderReport) -> Iterator[Path]:
     """Every file below a class folder, in a fixed order; what is hidden or linked in a circle is noted and left out."""
-    for where, folders, files in os.walk(folder):
+
+    def locked(error: OSError) -> None:
+        seen.skipped.append((f"{_shown(Path(error.filename), root)}/", f"cannot be opened: {error.strerror}"))
+
+    for where, folders, files in os.walk(folder, onerror=locked):
         for name in sorted(folders):
             inner = Path(where, name)
             if _hidden(inner) or inner.is_symlink():

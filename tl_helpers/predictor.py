@@ -86,7 +86,7 @@ def save(
     Returns:
         The ``Predictor`` that a later ``load`` gives.
     Raises:
-        ValueError: another ending, or a wrong number of names.
+        ValueError: another ending, a wrong number of names, or pictures of another size than the model's input.
     """
     path = Path(path)
     if path.suffix != ".keras":
@@ -96,6 +96,9 @@ def save(
         raise ValueError(
             f"class_names must name every output. Received: {len(class_names)} names for {logits.shape[-1]} outputs"
         )
+    sides = set(images.shape[1:3]) - {None}
+    if sides - {pixels}:
+        raise ValueError(f"pixels must be the side of the model's input, {max(sides)}. Received: {pixels}")
     whole = keras.Model(images, Classes(class_names, pixels, fit, name=LAYER)(logits), name=model.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     whole.save(path)

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
+import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,7 +78,9 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = False  # on Windows reuse would let two programs share a port
 
     def handle_error(self, request, client_address):
-        """A reader who hangs up is no fault worth a traceback."""
+        """A reader who hangs up is no fault worth a traceback; anything else is."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -113,6 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = self.server.found.predict(body, top=5)
         except PictureRefused as error:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+        except Exception as error:  # the model's own fault, which the page would take for a server that is gone
+            traceback.print_exc()
+            told = f"the model failed ({type(error).__name__}); the terminal in which it runs says why"
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, told)
         else:
             self._send_json(HTTPStatus.OK, answer)
 
@@ -139,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._drain(min(int(length), MOST_DRAINED))
             self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the file has {int(length) / 2**20:.1f} MB; at most {MOST_BYTES // 2**20} MB are taken",
+                f"the file has {int(length) / 2**20:.1f} MB; at most {MOST_BYTES // 2**20} MB are taken. Save it smaller, "
+                "or use python -m tl_helpers predict",
             )
             return None
         try:
