@@ -170,12 +170,13 @@ def available_cores() -> int:
 
 def _cpu_name() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        said = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M))
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        said = {}
+    name = said.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in said and not re.search(r"\d", name):  # a virtual machine may hide which processor it has
+        name += f", family {said['cpu family']} model {said['model']}"
+    return name
 
 
 def _gpu_name() -> str | None:
