@@ -121,7 +121,7 @@ def _record(chosen: argparse.Namespace) -> int:
 
 
 def _lines(folder: Path) -> dict[str, int]:
-    return {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in sorted(folder.glob("*.jsonl"))}
+    return {path.stem: len(results.lines(path)) for path in sorted(folder.glob("*.jsonl"))}
 
 
 def _reproduce(chosen: argparse.Namespace) -> int:

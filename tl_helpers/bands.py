@@ -8,15 +8,15 @@ import yaml
 from tl_helpers import report, results, runtime
 
 FILE = "bands.yml"
-UNBANDED = ("seconds", "ratio", "per_second", "memory", "ci95")  # what a busy machine changes
-SHARES = (
-    "accuracy",
-    "top",
-    "f1",
-    "r2",
-    "share",
-    "probability",
-)  # between 0 and 1: their bands are in points, not in per cent of the value
+# What a busy machine changes has no band: metrics with one of these words, and ratios that are computed from times.
+UNBANDED = {"seconds", "milliseconds", "second", "memory", "ci95"}
+TIMED_RATIOS = {
+    "time_ratio",
+    "time_over_vgg16_ratio",
+    "kept_over_one_pass_ratio",
+    "program_over_kept_ratio",
+    "work_ratio",
+}
 
 
 def load(folder: Path | None = None) -> list[dict]:
@@ -31,7 +31,7 @@ def load(folder: Path | None = None) -> list[dict]:
 def propose(experiment: str) -> list[dict]:
     """Bands from the records: their mean, and a half-width by rule.
 
-    Shares (accuracies): at ``full`` three standard deviations or 0.02, whichever is larger; at ``laptop`` 0.03, at ``quick`` 0.10.
+    Shares (`report.is_share`), in points: at ``full`` three standard deviations or 0.02, whichever is larger; at ``laptop`` 0.03, at ``quick`` 0.10.
     Other metrics may stray by a part of their size as well: 2 % at ``full``, 10 % at ``laptop``, half at ``quick``.
     """
     rows = []
@@ -98,15 +98,15 @@ def check(folder: Path | None = None) -> list[str]:
 
 def check_weights() -> list[str]:
     """Records whose embedded weights are no longer the shipped ones: they must be made again."""
-    shipped = {
-        line.split()[1]: line.split()[0]
-        for line in (runtime.PACKAGE / "weights" / "SHA256SUMS").read_text().splitlines()
-    }
+    from tl_helpers import packing  # imports the deep-learning framework, which bands alone do not need
+    from tl_helpers.weight_files import EMBEDDED
+
+    shipped = packing.sums(EMBEDDED.parent)[EMBEDDED.name]
     problems = []
     for experiment in results.experiments():
         for record in results.load(experiment):
             weights = record["weights"]
-            if weights and weights["name"] == "tiny-imagenet" and weights["sha256"] not in shipped.values():
+            if weights and weights["name"] == "tiny-imagenet" and weights["sha256"] != shipped:
                 problems.append(
                     f"{experiment} / {record['arm']} / seed {record['seed']} ({record['scale']}): made with older weights; "
                     "record it again"
@@ -132,12 +132,11 @@ def _judge(band: dict | None, key: tuple, value: float) -> list[str]:
 
 
 def _banded(metric: str) -> bool:
-    return not any(part in metric for part in UNBANDED)
+    return metric not in TIMED_RATIOS and UNBANDED.isdisjoint(metric.split("_"))
 
 
 def _half_width(numbers: list[float], metric: str, scale: str) -> float:
-    share = any(part in metric for part in SHARES)
-    size = 0.0 if share else abs(float(np.mean(numbers)))
+    size = 0.0 if report.is_share(metric) else abs(float(np.mean(numbers)))
     if scale == "quick":
         return max(0.10, 0.5 * size)
     if scale == "laptop":

@@ -51,11 +51,6 @@ def feature_map_mb(model: keras.Model, pixels: int = 32, batch_size: int = 1) ->
     return sum(np.prod(row["shape"]) for row in layer_costs(model, pixels)) * batch_size * BYTES / 2**20
 
 
-def weights_mb(model: keras.Model, copies: int = 1) -> float:
-    """MiB of the weights; training with Adam holds four ``copies``: weights, gradients and two moments."""
-    return model.count_params() * copies * BYTES / 2**20
-
-
 def images_per_second(models: Mapping[str, keras.Model], images: Mapping[str, np.ndarray], rounds: int = 3) -> dict:
     """Forward speed of several models, measured in turn, so that a busy machine disturbs all of them alike.
 
@@ -117,8 +112,6 @@ print(None if before is None else runtime.peak_memory_mb() - before)
 def _multiply_adds(layer, shape: tuple[int, ...]) -> int:
     """Each weight of a kernel is used once at every place of the output."""
     if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
-        if isinstance(layer, keras.layers.Conv2DTranspose):
-            raise ValueError(f"cannot count a transposed convolution. Received: {layer.name}")
         channels_first = layer.data_format == "channels_first"
         places = shape[1:] if channels_first else shape[:2]
         return int(np.prod(layer.kernel.shape) * np.prod(places))

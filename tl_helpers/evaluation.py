@@ -43,7 +43,10 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 def top_k_accuracy(outputs: np.ndarray, labels: np.ndarray, k: int = 5) -> float:
     """Share of rows whose label is among the k largest outputs."""
     _check(outputs, labels)
-    return float(sk.top_k_accuracy_score(labels, outputs, k=k, labels=np.arange(outputs.shape[1])))
+    classes = outputs.shape[1]
+    if classes <= 2 and k >= 1:  # scikit-learn wants the scores of one class then, not of both
+        return accuracy(outputs, labels) if k < classes else 1.0
+    return float(sk.top_k_accuracy_score(labels, outputs, k=k, labels=np.arange(classes)))
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -112,6 +115,8 @@ def validation_metrics(model: keras.Model, data: Dataset) -> dict:
 def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Callable[[], dict] | None = None) -> dict:
     """Open the test set for a run, complete the run and write its record.
 
+    Where ``extra`` or the writing fails (a full disk), the call may be made again: what was measured is kept.
+
     Args:
         run: from ``training.fit``, or a ``results.Run`` made by hand.
         model: images (or features) in, logits out.
@@ -120,29 +125,33 @@ def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Call
     Returns:
         The metrics: ``val_accuracy``, ``val_loss``, ``test_accuracy``, ``test_accuracy_ci95``, ``test_loss`` and ``extra``.
     Raises:
-        RuntimeError: this run has opened the test set already.
+        RuntimeError: this run is recorded already.
         ValueError: the data has no test split.
     """
     if run.reused:
         return run.record["metrics"]
-    if run.tested:
+    if run.record is not None:
         raise RuntimeError(
-            f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run"
+            f"{run.experiment} / {run.arm} / seed {run.seed} is recorded already: the test set is opened once a run. "
+            "Train another run, or read run.record"
         )
     if data.test is None:
         raise ValueError(
             f"{data.name} has no test split. Use a data set with one, or results.Run.finish with validation metrics"
         )
-    found = validation_metrics(model, data)
-    run.tested = True
+    if run.measured is None:
+        run.measured = {**validation_metrics(model, data), **_test_metrics(model, data)}
+    return run.finish({**run.measured, **((extra() if callable(extra) else extra) or {})})["metrics"]
+
+
+def _test_metrics(model: keras.Model, data: Dataset) -> dict:
     outputs = logits(model, data.test.images)
     right = int((outputs.argmax(-1) == data.test.labels).sum())
-    found |= {
+    return {
         "test_accuracy": right / len(data.test.labels),
         "test_accuracy_ci95": list(interval(right, len(data.test.labels))),
         "test_loss": cross_entropy(outputs, data.test.labels),
     }
-    return run.finish({**found, **((extra() if callable(extra) else extra) or {})})["metrics"]
 
 
 test.__test__ = False  # pytest: not a test function

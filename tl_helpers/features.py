@@ -1,11 +1,8 @@
 """Features of a frozen backbone: computed once, kept on disk, found again by what they were made of."""
 
-import contextlib
 import hashlib
 import json
 import sys
-import tempfile
-import time
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -16,10 +13,9 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from tl_helpers import backbones, runtime
+from tl_helpers import backbones, runtime, whole_files
 from tl_helpers.splits import Dataset
 
-STALE_SECONDS = 3600.0
 SPLITS = ("train", "val", "test")
 
 
@@ -52,9 +48,10 @@ def extract(
     for split in splits.values():
         backbones.check_pixels(split.images)
     wanted = [None] if layers is None else list(dict.fromkeys(layers))
+    places = {layer: None if layer is None else _place(backbone, layer) for layer in wanted}
     model_key = _model_key(backbone)
     digests = {name: _digest(split.images) for name, split in splits.items()}
-    paths = {(name, layer): _path(digests[name], model_key, layer) for name in splits for layer in wanted}
+    paths = {(name, layer): _path(digests[name], model_key, places[layer]) for name in splits for layer in wanted}
     kept = {of: _read(path, len(splits[of[0]].labels)) for of, path in paths.items()}
     todo = [name for name in splits if any(kept[name, layer] is None for layer in wanted)]
     if todo:
@@ -91,19 +88,24 @@ def standardise(kept: Dataset) -> Dataset:
 
 def _taking(backbone: keras.Model, layers: list[str | None]) -> keras.Model:
     """The backbone with these layers as outputs; None is its own output."""
-    known = [layer.name for layer in backbone.layers]
     outputs = []
     for name in layers:
         if name is None:
             outputs.append(backbone.output)
-        elif name not in known:
-            raise ValueError(
-                f"layers must be names of layers of {backbone.name}. Received: {name!r}; it has {', '.join(known)}"
-            )
         else:
             x = backbone.get_layer(name).output
             outputs.append(keras.layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x)
     return keras.Model(backbone.input, outputs)
+
+
+def _place(backbone: keras.Model, name: str) -> int:
+    """Where a layer stands among the backbone's layers."""
+    known = [layer.name for layer in backbone.layers]
+    if name not in known:
+        raise ValueError(
+            f"layers must be names of layers of {backbone.name}. Received: {name!r}; it has {', '.join(known)}"
+        )
+    return known.index(name)
 
 
 def _batch_size(model: keras.Model, images: tuple[int, ...]) -> int:
@@ -166,7 +168,9 @@ def _digest(images: np.ndarray) -> str:
     return total.hexdigest()
 
 
-def _path(images_digest: str, model_key: str, layer: str | None) -> Path:
+def _path(images_digest: str, model_key: str, place: int | None) -> Path:
+    """The file of one layer's features; by its place, since the model's key does not know layers by name."""
+    layer = None if place is None else f"#{place}"
     name = hashlib.sha256(f"{images_digest} {model_key} {layer}".encode()).hexdigest()[:40]
     return runtime.cache_folder() / "features" / f"{name}.npz"
 
@@ -188,28 +192,14 @@ def _read(path: Path, count: int) -> np.ndarray | None:
 
 def _write(path: Path, features: np.ndarray) -> None:
     """Keep features under their final name only when they are whole; without room for them, go on without."""
-    draft = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _tidy(path.parent)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            draft = Path(file.name)
+        whole_files.tidy(path.parent)
+        with whole_files.whole(path) as file:
             np.savez(file, features=features)
-        draft.replace(path)
     except OSError as error:
         warnings.warn(
             f"the features cannot be kept in {path.parent} ({error}); they will be computed again next time. "
             "Make room there, or set TL_CACHE to a folder of yours",
             stacklevel=3,
         )
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
-
-
-def _tidy(folder: Path) -> None:
-    """Remove what a killed process left half-written, but nothing that another one may be writing now."""
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):  # another process may tidy up at the same time
-            if time.time() - part.stat().st_mtime > STALE_SECONDS:
-                part.unlink()

@@ -1,5 +1,7 @@
 """Ways to fine-tune gently: the head first, features kept near the source's; and how far the weights went."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -26,7 +28,7 @@ def head_first(
     Returns:
         The same model with the trained head; nothing else has moved.
     """
-    kept = features.extract(backbone, data, progress=False)
+    kept = features.extract(backbone, replace(data, val=None, test=None), progress=False)
     head = models.head(kept.train.images.shape[1:], model.output.shape[-1])
     head.set_weights(model.get_layer(models.HEAD).get_weights())
     steps = -(-len(kept.train.labels) // recipe.batch_size)

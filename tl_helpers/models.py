@@ -125,7 +125,11 @@ def trainable_report(model: keras.Model) -> list[dict]:
 
 
 def snapshot(model: keras.Model) -> dict[str, np.ndarray]:
-    """A copy of every weight, moving statistics included: name (``"block5_conv1/kernel"``) to array."""
+    """A copy of every weight, moving statistics included: name (``"block5_conv1/kernel"``) to array.
+
+    Raises:
+        ValueError: two weights have one name, as in a model that holds two others with the same layer names.
+    """
     return {name: np.array(keras.ops.convert_to_numpy(weight)) for name, weight in _named(model).items()}
 
 
@@ -133,7 +137,7 @@ def moved(model: keras.Model, before: dict[str, np.ndarray]) -> list[str]:
     """Names of the weights that are not exactly what they were in an earlier ``snapshot``.
 
     Raises:
-        ValueError: the snapshot is of another model.
+        ValueError: the snapshot is of another model, or two weights have one name.
     """
     now = snapshot(model)
     if now.keys() != before.keys():
@@ -145,7 +149,16 @@ def moved(model: keras.Model, before: dict[str, np.ndarray]) -> list[str]:
 
 
 def _named(model: keras.Model) -> dict:
-    return {f"{layer.name}/{weight.name}": weight for layer in _layers(model) for weight in layer.weights}
+    found = {}
+    for layer in _layers(model):
+        for weight in layer.weights:
+            name = f"{layer.name}/{weight.name}"
+            if found.setdefault(name, weight) is not weight:
+                raise ValueError(
+                    f"a snapshot needs a name of its own for every weight. Received: {model.name} with two weights "
+                    f"{name}; take the snapshot of one of the models inside it, or give their layers other names"
+                )
+    return found
 
 
 def _layers(model: keras.Model) -> list:

@@ -77,6 +77,9 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
         book = nbformat.read(notebook, as_version=4)
     except nbformat.reader.NotJSONError as error:
         raise ValueError(f"{notebook} must be a Jupyter notebook. Received: a file that is no JSON") from error
+    except (nbformat.ValidationError, AttributeError, TypeError) as error:  # JSON, but of something else
+        told = str(error).partition("\n")[0]
+        raise ValueError(f"{notebook} must be a Jupyter notebook. Received: other JSON ({told})") from error
     kernel = AsyncKernelManager(kernel_name="python3")
     # This Python, and this package even where it is not installed (appended, so an installed one comes first).
     here = f"import sys; sys.path.append({str(runtime.PACKAGE.parent)!r})"

@@ -42,6 +42,10 @@ class LayerWise:
             if tied:
                 self.starts[-1].assign(variable)
 
+    def get_config(self):
+        own = {"layer_decay": self.layer_decay, "decay": self.decay, "near_source": self.near_source}
+        return {**super().get_config(), **own}
+
     def update_step(self, gradient, variable, learning_rate):
         i = self._get_variable_index(variable)
         rate = ops.cast(learning_rate, variable.dtype) * self.shares[i]
@@ -51,10 +55,12 @@ class LayerWise:
         super().update_step(gradient, variable, rate)
 
 
+@keras.saving.register_keras_serializable("tl_helpers")
 class LayerWiseAdam(LayerWise, keras.optimizers.Adam):
     """Adam with ``LayerWise``; with decay, AdamW."""
 
 
+@keras.saving.register_keras_serializable("tl_helpers")
 class LayerWiseSGD(LayerWise, keras.optimizers.SGD):
     """Momentum with ``LayerWise``."""
 

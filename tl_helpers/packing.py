@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 
 from tl_helpers.downloads import DataRefused
+from tl_helpers.whole_files import whole
 
 SUMS = "SHA256SUMS"
 FORMAT = 1
@@ -236,13 +236,5 @@ def _write_facts(card: Path, facts: Mapping[str, str]) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with whole(path) as file:
+        file.write(content)

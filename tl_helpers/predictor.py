@@ -1,6 +1,6 @@
 """A trained model as one file: ``save`` it with its class names, ``load`` it, ``predict``, ``export`` it."""
 
-import shutil
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ import numpy as np
 from tl_helpers import picture_files
 
 LAYER = "classes"
+NAMES = "class_names.txt"
+EXPORTED = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", NAMES}
+"""What an export's folder may hold."""
 
 
 @keras.saving.register_keras_serializable("tl_helpers")
@@ -132,25 +135,41 @@ def _predictor(model: keras.Model) -> Predictor:
 def export(predictor: Predictor, folder: Path | str) -> Path:
     """Write the model as a TensorFlow SavedModel, which runs without Keras and without this package.
 
-    Class names go into ``class_names.txt`` beside it, one a line. An earlier export in the same folder is replaced.
+    Class names go into ``class_names.txt`` beside it, one a line. An earlier export in the same folder is replaced once
+    the new one is whole.
 
     Returns:
         The folder.
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
-        ValueError: the folder holds something that is no SavedModel.
+        ValueError: the folder holds something that is no part of an export.
     """
     folder = Path(folder)
+    target = folder.resolve()
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             f"export needs the TensorFlow backend. Received: {keras.backend.backend()}. Save the model, start Python "
             "again with KERAS_BACKEND=tensorflow, load it, and export it there: a .keras file suits every backend"
         )
-    if folder.exists() and any(folder.iterdir()) and not (folder / "saved_model.pb").exists():
-        raise ValueError(f"{folder} must be empty, new, or an earlier export. Received: a folder with other files")
-    shutil.rmtree(folder, ignore_errors=True)
-    predictor.model.export(folder, format="tf_saved_model", verbose=False)
-    (folder / "class_names.txt").write_text("\n".join(predictor.class_names) + "\n", encoding="utf-8")
+    held = {path.name for path in target.iterdir()} if target.exists() else set()
+    if held and (held - EXPORTED or "saved_model.pb" not in held):
+        raise ValueError(
+            f"{folder} must be empty, new, or an earlier export. Received: a folder with other files "
+            f"({', '.join(sorted(held - EXPORTED or held)[:5])}); name another folder"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", ignore_cleanup_errors=True) as draft:
+        new, old = Path(draft) / "new", Path(draft) / "old"
+        predictor.model.export(new, format="tf_saved_model", verbose=False)
+        (new / NAMES).write_text("\n".join(predictor.class_names) + "\n", encoding="utf-8")
+        if target.exists():
+            target.rename(old)
+        try:
+            new.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     return folder
 
 

@@ -55,6 +55,9 @@ class Recipe:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}")
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size must be at least 1. Received: {self.epochs}, {self.batch_size}")
+        for name, (fits, allowed) in _RANGES.items():
+            if not fits(getattr(self, name)):
+                raise ValueError(f"{name} must be {allowed}. Received: {getattr(self, name)!r}")
         if self.stages and sum(epochs for epochs, _ in self.stages) != self.epochs:
             raise ValueError(f"the stages' epochs must add up to epochs={self.epochs}. Received: stages={self.stages}")
 
@@ -67,6 +70,18 @@ _CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine"),
     "loss": ("classification", "regression"),
+}
+
+_RANGES = {
+    "learning_rate": (lambda value: value > 0, "above 0"),
+    "warmup": (lambda value: 0 <= value <= 1, "from 0 to 1, a share of the steps"),
+    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "near_source": (lambda value: value >= 0, "at least 0"),
+    "layer_decay": (lambda value: value > 0, "above 0"),
+    "label_smoothing": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "crop_padding": (lambda value: value >= 0, "at least 0"),
+    "cutout": (lambda value: value >= 0, "at least 0"),
+    "patience": (lambda value: value is None or value >= 1, "at least 1, or None"),
 }
 
 

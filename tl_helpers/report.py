@@ -3,6 +3,7 @@
 import functools
 import html
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import yaml
 from tl_helpers import results, runtime
 
 CLAIMS = "claims.yml"
+SHARE = re.compile(r"accuracy|top\d*|f1|r2|share|probability")
 _glued: dict[str, str] = {}  # what this process has glued
 
 
@@ -77,10 +79,15 @@ def arms(
     return found if found or fresh else arms(experiment, metric, pair, fresh=True)
 
 
+def is_share(metric: str) -> bool:
+    """Whether one of a metric's words says that it lies between 0 and 1: ``val_top5`` does, ``stopped_epoch`` does not."""
+    return any(SHARE.fullmatch(word) for word in metric.split("_"))
+
+
 def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
     """Mean ± standard deviation and the number of seeds, as pages print it: ``0.634 ± 0.004 (3 seeds)``.
 
-    Accuracies have three decimals; of another metric the standard deviation has two digits, and the mean as many
+    Shares such as accuracies have three decimals; of another metric the standard deviation has two digits, and the mean as many
     decimals. A number that is the same for every seed, such as a count of weights, is shown without a spread.
     """
     numbers = [float(n) for n in numbers]
@@ -90,7 +97,7 @@ def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
     if n == 1:
         return f"{_number(mean, metric)} (1 run)"
     spread = float(np.std(numbers, ddof=1))
-    share = "accuracy" in metric or "top" in metric
+    share = is_share(metric)
     if not share and spread <= 1e-9 * abs(mean):
         return f"{_number(mean, metric)} (all {n} seeds)"
     digits = 3 if share else max(0, 1 - math.floor(math.log10(spread)))
@@ -98,12 +105,11 @@ def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
 
 
 def _number(value: float, metric: str) -> str:
-    if "accuracy" in metric or "top" in metric:
+    if is_share(metric):
         return f"{value:.3f}"
-    if float(value).is_integer() and abs(value) < 1e12:
+    if abs(value) >= 999.5 or float(value).is_integer():  # three digits of 999.7 would be 1e+03
         return f"{value:,.0f}"
-    digits = 3 if abs(value) < 1000 else math.floor(math.log10(abs(value))) + 1
-    return f"{value:,.{digits}g}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    return f"{value:.3g}"
 
 
 class Link(NamedTuple):

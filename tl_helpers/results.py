@@ -32,7 +32,10 @@ class Run:
         data: ``{"name", "copy", "sha256"}`` of the data really used.
         split: number of examples in ``train``, ``val`` and ``test``.
         history: one dict an epoch, filled by ``training.fit``.
+        measured: the metrics of validation and test, kept by ``evaluation.test`` so that the test set is opened once.
         reused: the run was recorded before and not made again (``reuse``); ``record`` holds it.
+    Raises:
+        ValueError: the experiment's name is no file name, or what the record is to hold is not plain (a NumPy number).
     """
 
     experiment: str
@@ -47,7 +50,7 @@ class Run:
     history: list[dict] = field(default_factory=list)
     images_seen: int | None = None
     seconds_before: float = 0.0
-    tested: bool = False
+    measured: dict | None = None
     reused: bool = False
     record: dict | None = None
 
@@ -56,6 +59,8 @@ class Run:
         self._clock = time.monotonic()
         self._afterwards = []
         _check_name("experiment", self.experiment)
+        for name in _DECIDING:  # now: the record is written only after the training
+            _check_plain(name, getattr(self, name))
 
     def elapsed(self) -> float:
         """Wall seconds since the run was opened, those before an interruption included."""
@@ -87,7 +92,7 @@ class Run:
         own = mine.pop("recipe")
         for found in load(self.experiment, scale=runtime.scale()):
             same_kind = found["device"]["kind"] == runtime.device()["kind"]
-            same_recipe = {**found["recipe"], "dtype": None} == {**own, "dtype": None}
+            same_recipe = _without_dtype(found["recipe"]) == _without_dtype(own)
             same = same_kind and same_recipe and all(found[name] == value for name, value in mine.items())
             if same and not found["dirty"]:
                 self.record, self.reused = found, True
@@ -139,7 +144,8 @@ class Run:
         kept = _keep(record)
         self.record = record
         finished.append(record)
-        for action in self._afterwards if kept else ():
+        actions, self._afterwards = self._afterwards, []  # they hold the model and its optimizer
+        for action in actions if kept else ():
             action()
         return record
 
@@ -166,7 +172,8 @@ def append(record: dict) -> Path:
 
 def _append(path: Path, line: bytes) -> None:
     """One write, so that two processes cannot mix their lines; a line that was cut short is taken out again."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    binary = getattr(os, "O_BINARY", 0)  # Windows would end the line with CRLF
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | binary, 0o644)
     try:
         written = os.write(handle, line)
         if written < len(line):
@@ -206,7 +213,7 @@ def load(experiment: str, *, scale: str | None = None, folder: Path | None = Non
     newest = {}
     if not path.exists():
         return []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines(path), 1):
         try:
             record = json.loads(line)
             key = (record["scale"], record["arm"], record["pair"], record["seed"])
@@ -219,6 +226,12 @@ def load(experiment: str, *, scale: str | None = None, folder: Path | None = Non
     return list(newest.values())
 
 
+def lines(path: Path) -> list[str]:
+    """The lines of a file of records; ``str.splitlines`` would also split at signs that a text in a record may hold."""
+    text = path.read_text(encoding="utf-8")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def experiments(folder: Path | None = None) -> list[str]:
     """Names of all experiments with records."""
     return sorted(path.stem for path in (folder or runtime.records_folder()).glob("*.jsonl"))
@@ -227,6 +240,26 @@ def experiments(folder: Path | None = None) -> list[str]:
 def _check_name(what: str, name: str) -> None:
     if not name or not all(c.isalnum() or c in "-_." for c in name):
         raise ValueError(f"{what} must be made of letters, digits, '-', '_' and '.'. Received: {name!r}")
+
+
+def _check_plain(name: str, value) -> None:
+    """Refuse what JSON cannot hold."""
+
+    def refuse(part):
+        raise TypeError(type(part).__name__)
+
+    try:
+        json.dumps(value, default=refuse, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be plain finite numbers, texts, lists and dicts. Received: {error}; "
+            "write int(...), float(...), str(...) or .tolist()"
+        ) from error
+
+
+def _without_dtype(recipe: dict | None) -> dict | None:
+    """A recipe without its number format, which the machine decides."""
+    return None if recipe is None else {**recipe, "dtype": None}
 
 
 def _plain(name: str, value):
@@ -250,7 +283,7 @@ def _commit() -> dict:
 
     def git(*args: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(runtime.PACKAGE), *args], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(runtime.PACKAGE), *args], capture_output=True, encoding="utf-8", timeout=20, check=True
         )
         return done.stdout.strip()
 

@@ -113,7 +113,10 @@ def set_seed(seed: int) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of Python, Keras, its backend and NumPy, without importing any of them."""
-    backend = os.environ.get("KERAS_BACKEND", "").strip() or "tensorflow"
+    if "keras" in sys.modules:  # a reader's keras.json decides as well
+        backend = sys.modules["keras"].backend.backend()
+    else:
+        backend = os.environ.get("KERAS_BACKEND", "").strip() or "tensorflow"
     found = {"python": platform.python_version(), "keras": _version("keras")}
     number = (
         _version(backend) if backend != "tensorflow" else _version("tensorflow", "tensorflow-cpu", "tensorflow-macos")
@@ -130,10 +133,14 @@ def _version(*names: str) -> str:
     return "not installed"
 
 
-@cache
 def device() -> dict:
-    """The machine a run is measured on: ``kind`` (cpu or gpu), ``name`` and ``cores``."""
-    gpu = _gpu_name() if "keras" in sys.modules else None
+    """The machine a run is measured on: ``kind`` (cpu or gpu), ``name`` and ``cores``; a GPU once Keras is imported."""
+    return _device("keras" in sys.modules)
+
+
+@cache
+def _device(keras_is_there: bool) -> dict:
+    gpu = _gpu_name() if keras_is_there else None
     name = gpu or _cpu_name()
     return {"kind": "gpu" if gpu else "cpu", "name": name, "cores": available_cores()}
 
@@ -184,8 +191,9 @@ def _gpu_name() -> str | None:
 
     try:
         found = keras.distribution.list_devices("gpu")
-    except Exception:  # a backend without device listing: say CPU rather than guess
-        return None
+    except Exception:  # PyTorch lists none, JAX fails without a GPU: where does a tensor lie?
+        lies_on = str(getattr(keras.ops.zeros(1), "device", ""))
+        found = [lies_on] if lies_on.startswith(("cuda", "mps")) else []
     return (_ask_nvidia("name") or str(found[0])) if found else None
 
 
@@ -193,7 +201,9 @@ def _ask_nvidia(what: str) -> str | None:
     """What nvidia-smi says of the first GPU, or None."""
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=20, check=True
+        )
         return answer.stdout.splitlines()[0].strip()
     except (OSError, subprocess.SubprocessError, IndexError):
         return None

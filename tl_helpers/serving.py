@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import threading
@@ -75,7 +76,8 @@ def _policy(page: str) -> str:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    allow_reuse_address = False  # on Windows reuse would let two programs share a port
+    # Elsewhere a port is free again at once after Ctrl-C; on Windows reuse would let two programs share it.
+    allow_reuse_address = os.name != "nt"
 
     def handle_error(self, request, client_address):
         """A reader who hangs up is no fault worth a traceback; anything else is."""

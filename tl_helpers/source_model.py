@@ -1,12 +1,9 @@
 """The source model in training: VGG16 with batch norm after each convolution, folded into plain VGG16 afterwards."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 from keras import layers
 
-from tl_helpers.packing import dequantize
 from tl_helpers.preprocessing import Preprocessing
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -148,31 +145,3 @@ def _statistics(model: keras.Model, images: np.ndarray, batch_size: int) -> dict
         mean, square = (np.asarray(m / whole, np.float64) for m in (mean, square))
         found[norm.name] = mean.astype(np.float32), np.maximum(square - mean**2, 0).astype(np.float32)
     return found
-
-
-def load_warm_start(model: keras.Model, path: Path | str) -> None:
-    """Fill a ``build_vgg16_bn`` model from a warm-start file (8-bit kernels, batch norm not folded).
-
-    Args:
-        model: with as many classes as the file's head has, 200.
-        path: ``.npz`` with ``blockB_convI/kernel_q`` and ``/scale``, ``blockB_bnI/gamma`` and so on, ``head/kernel``
-            and ``head/bias``.
-    Raises:
-        ValueError: the file lacks a weight of the model; nothing is loaded then.
-    """
-    with np.load(path, allow_pickle=False) as kept:
-        values = {}
-        for layer in model.layers:
-            for variable in layer.weights:
-                name = f"{layer.name}/{variable.name}"
-                try:
-                    quantised = f"{name}_q" in kept.files
-                    value = dequantize(kept[f"{name}_q"], kept[f"{layer.name}/scale"]) if quantised else kept[name]
-                except KeyError as error:
-                    raise ValueError(
-                        f"the warm start must hold {name}. Received: {path} without it; use the matching file"
-                    ) from error
-                values[name] = value.astype(np.float32)
-    for layer in model.layers:
-        for variable in layer.weights:
-            variable.assign(values[f"{layer.name}/{variable.name}"])

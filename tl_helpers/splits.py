@@ -172,16 +172,31 @@ def stratified(labels: np.ndarray, sizes: Sequence[int], seed: int = SPLIT_SEED)
         seed: decides the draw, the same with every NumPy version.
     Returns:
         Sorted row numbers for each size, then the rows left over.
+    Raises:
+        ValueError: a negative size, or more rows asked for than there are.
     """
+    if min(sizes, default=0) < 0 or sum(sizes) > len(labels):
+        raise ValueError(
+            f"sizes must not be negative, and together at most {len(labels)}, the number of labels. "
+            f"Received: {list(sizes)}; ask for fewer rows"
+        )
     order = np.random.RandomState(seed).permutation(len(labels))
     classes = [order[labels[order] == c] for c in np.unique(labels)]
+    held = np.array([len(rows) for rows in classes], int)
     sets, used = [], np.zeros(len(classes), int)
     for size in sizes:
-        exact = size * np.array([len(rows) for rows in classes]) / len(labels)
-        counts = np.floor(exact).astype(int)
-        counts[np.argsort(counts - exact, kind="stable")[: size - counts.sum()]] += 1
+        counts = _share_out(size, size * held / len(labels), held - used)
         sets.append(
             np.sort(np.concatenate([rows[u : u + n] for rows, u, n in zip(classes, used, counts, strict=True)]))
         )
         used += counts
     return [*sets, np.sort(np.concatenate([rows[u:] for rows, u in zip(classes, used, strict=True)]))]
+
+
+def _share_out(size: int, exact: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Whole numbers near ``exact`` that add up to ``size``, none above ``room``: earlier sets may have emptied a class."""
+    counts = np.minimum(np.floor(exact).astype(int), room)
+    while (short := size - counts.sum()) > 0:
+        ranked = np.argsort(counts - exact, kind="stable")
+        counts[ranked[counts[ranked] < room[ranked]][:short]] += 1
+    return counts

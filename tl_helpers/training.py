@@ -3,7 +3,9 @@
 import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,7 +19,16 @@ from tl_helpers.preprocessing import check_input
 from tl_helpers.recipes import Recipe
 from tl_helpers.splits import Dataset
 
-__all__ = ["Batches", "augment", "compile_model", "cross_entropy", "fit", "make_optimizer", "Schedule"]
+__all__ = [
+    "Batches",
+    "augment",
+    "compile_model",
+    "cross_entropy",
+    "fit",
+    "make_optimizer",
+    "Schedule",
+    "SmoothedCrossEntropy",
+]
 
 
 def fit(
@@ -55,11 +66,13 @@ def fit(
         The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
         a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
-        ValueError: no examples to train or to validate on; labels do not fit the recipe's loss; or the model does
-            its preprocessing inside, and the images are not RGB pixels 0-255.
+        ValueError: no examples to train or to validate on; labels do not fit the recipe's loss or the model's outputs;
+            images do not fit the recipe's augmentation; the model does its preprocessing inside, and the images are
+            not RGB pixels 0-255; or ``checkpoint`` names a file with something else in it.
         FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
-    _check_labels(data, recipe)
+    _check_labels(model, data, recipe)
+    _check_images(data, recipe)
     for name, split in {"train": data.train, "val": data.val}.items():
         if not len(split.labels):
             raise ValueError(
@@ -88,7 +101,7 @@ def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str
         gc.collect()  # models of earlier runs hang together in circles, which Python clears late: 200 MB a VGG16
     steps = -(-len(data.train.labels) // recipe.batch_size)
     compile_model(model, recipe, steps=steps * recipe.epochs)
-    state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else checkpoints.default_path(run))
+    state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else None)
     start = state.restore()
     if start:
         print(f"resuming {run.experiment} / {run.arm} / seed {run.seed} after epoch {start} of {recipe.epochs}")
@@ -102,7 +115,7 @@ def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str
         watch.end(trained, _validate(model, data.val, pixels))
     watch.bar.close()
     state.finish()
-    run.when_finished(state.forget)
+    run.when_finished(partial(checkpoints.forget, state.path))  # of the path alone: the state would keep the model
     run.images_seen = len(data.train.labels) * len(run.history)
 
 
@@ -132,16 +145,29 @@ def _xla(model: keras.Model, steps: int) -> "bool | str":
     return True if keras.backend.backend() == "tensorflow" and dense and steps >= 5000 else "auto"
 
 
-def cross_entropy(label_smoothing: float = 0.0) -> "Callable | keras.losses.Loss":
+def cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
     """Cross-entropy of integer labels (n,) and logits (n, classes), smoothed if asked (Szegedy et al., 2016)."""
-    if not label_smoothing:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if label_smoothing:
+        return SmoothedCrossEntropy(label_smoothing)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def smoothed_cross_entropy(labels, logits):
+
+@keras.saving.register_keras_serializable("tl_helpers")
+class SmoothedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of integer labels (n,) and logits (n, classes), a share of the target spread over all classes."""
+
+    def __init__(self, label_smoothing: float, name: str = "smoothed_cross_entropy", **options):
+        super().__init__(name=name, **options)
+        self.label_smoothing = label_smoothing
+
+    def call(self, labels, logits):
         one_hot = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), ops.shape(logits)[-1])
-        return keras.losses.categorical_crossentropy(one_hot, logits, from_logits=True, label_smoothing=label_smoothing)
+        return keras.losses.categorical_crossentropy(
+            one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
+        )
 
-    return smoothed_cross_entropy
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
 def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
@@ -162,10 +188,18 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return optimizer
 
 
+@keras.saving.register_keras_serializable("tl_helpers")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """``recipes.learning_rate_at`` as a Keras schedule (a test holds them equal)."""
+    """``recipes.learning_rate_at`` as a Keras schedule (a test holds them equal).
 
-    def __init__(self, recipe: Recipe, steps: int):
+    Args:
+        recipe: a recipe, or its fields as a saved model keeps them.
+        steps: length of the whole schedule.
+    """
+
+    def __init__(self, recipe: Recipe | dict, steps: int):
+        if isinstance(recipe, dict):
+            recipe = Recipe(**{**recipe, "stages": tuple(map(tuple, recipe["stages"]))})
         self.recipe, self.steps = recipe, steps
 
     def __call__(self, step):
@@ -178,16 +212,42 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(step < up, recipe.learning_rate * (step + 1) / (up + 1), down)
 
     def get_config(self):
-        return {"recipe": self.recipe, "steps": self.steps}
+        return {"recipe": asdict(self.recipe), "steps": self.steps}
 
 
-def _check_labels(data, recipe: Recipe) -> None:
+def _check_labels(model, data, recipe: Recipe) -> None:
+    if recipe.loss != "classification":
+        return
+    outputs = _outputs(model)
     for name in ("train", "val"):
         labels = getattr(data, name).labels
-        if recipe.loss == "classification" and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(
                 f"classification needs integer labels of shape (N,). Received: {name} labels of shape {labels.shape}, "
                 f"{labels.dtype}. One-hot labels become integers with labels.argmax(-1)"
+            )
+        if len(labels) and (labels.min() < 0 or (outputs and labels.max() >= outputs)):
+            most = f"to {outputs - 1}, one for each of the model's outputs" if outputs else "on"
+            raise ValueError(
+                f"labels must be from 0 {most}. Received: {name} labels from {labels.min()} to {labels.max()}. Number the "
+                "classes from 0, or build the model with as many outputs as there are classes"
+            )
+
+
+def _outputs(model) -> int | None:
+    """How many outputs a model has; None where it does not tell before its first batch."""
+    found = getattr(model, "outputs", None)
+    return found[0].shape[-1] if found and len(found) == 1 else None
+
+
+def _check_images(data, recipe: Recipe) -> None:
+    asked = [name for name in ("crop_padding", "flip", "cutout", "stages") if getattr(recipe, name)]
+    for name in ("train", "val") if asked else ():
+        shape = np.shape(getattr(data, name).images)
+        if len(shape) != 4:
+            raise ValueError(
+                f"{', '.join(asked)} need images (N, height, width, channels). Received: {name} images of shape {shape}. "
+                "Features that are kept cannot be augmented: take a recipe without these, such as recipes.HEAD"
             )
 
 

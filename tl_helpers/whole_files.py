@@ -4,10 +4,13 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+STALE_SECONDS = 3600.0
 
 
 class DataRefused(ValueError):
@@ -39,6 +42,14 @@ def whole(final: Path, expected: str | None = None, *, algorithm: str = "sha256"
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def tidy(folder: Path, pattern: str = "*.part") -> None:
+    """Remove what killed processes left half-written in a folder, but nothing that one may be writing now."""
+    for part in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # another process may tidy up at the same time
+            if time.time() - part.stat().st_mtime > STALE_SECONDS:
+                part.unlink()
 
 
 @contextlib.contextmanager
@@ -92,7 +103,6 @@ def _lock(handle: int, name: str) -> bool:
 
 def _lock_on_windows(handle: int) -> bool:
     import msvcrt
-    import time
 
     for _ in range(3600):
         with contextlib.suppress(OSError):

@@ -6,8 +6,10 @@ next one, and with `TL_RESUME=1` it goes on from all that lies in the working tr
 """
 
 import argparse
+import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -26,10 +28,23 @@ def clone() -> None:
     """
     if (CLONE / RECORDS).is_dir():
         print("left by a recording that was killed: " + ("; ".join(carry_back()) or "no new records"), flush=True)
-    shutil.rmtree(CLONE, ignore_errors=True)
+    remove(CLONE)
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(CLONE)], check=True)
     for kept in (ROOT / RECORDS).glob("*.jsonl"):
         shutil.copyfile(kept, CLONE / RECORDS / kept.name)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder as far as it can be removed, with the objects that git makes read-only: Windows keeps those."""
+
+    def allow_and_retry(function, path, _error) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(path, stat.S_IRWXU)
+            if function in (os.unlink, os.rmdir):
+                function(path)
+
+    handler = "onexc" if sys.version_info >= (3, 12) else "onerror"
+    shutil.rmtree(folder, **{handler: allow_and_retry})
 
 
 def run(notebook: str, scale: str) -> bool:
@@ -48,8 +63,8 @@ def run(notebook: str, scale: str) -> bool:
 
 def committed(path: Path) -> set[str]:
     """The lines that the clone began with: none of them is carried, even where the working tree has dropped it since."""
-    shown = subprocess.run(["git", "show", f"HEAD:{path.as_posix()}"], cwd=CLONE, capture_output=True, text=True)
-    return set(shown.stdout.splitlines()) if shown.returncode == 0 else set()
+    shown = subprocess.run(["git", "show", f"HEAD:{path.as_posix()}"], cwd=CLONE, capture_output=True, encoding="utf-8")
+    return set(shown.stdout.split("\n")) if shown.returncode == 0 else set()
 
 
 def carry_back() -> list[str]:
@@ -58,15 +73,16 @@ def carry_back() -> list[str]:
     for made in sorted((CLONE / RECORDS).glob("*.jsonl")):
         here = ROOT / RECORDS / made.name
         known = committed(RECORDS / made.name)
-        known |= set(here.read_text(encoding="utf-8").splitlines()) if here.exists() else set()
+        known |= set(here.read_text(encoding="utf-8").split("\n")) if here.exists() else set()
         whole = made.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line may still be in the writing
-        new = [line for line in whole.splitlines() if line not in known]
+        new = [line for line in whole.split("\n") if line and line not in known]
         if new:
             with here.open("a", encoding="utf-8", newline="\n") as file:
                 file.writelines(f"{line}\n" for line in new)
             carried.append(f"{made.name}: {len(new)} lines")
     changed = ["git", "ls-files", "--others", "--modified", "--exclude-standard", "book"]
-    for name in subprocess.run(changed, cwd=CLONE, capture_output=True, text=True, check=True).stdout.splitlines():
+    told = subprocess.run(changed, cwd=CLONE, capture_output=True, encoding="utf-8", check=True).stdout
+    for name in told.split("\n"):
         if name.endswith(".png"):
             (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CLONE / name, ROOT / name)
@@ -92,7 +108,7 @@ def main() -> int:
         told = "recorded" if passed else "FAILED"
         print(f"{time.strftime('%H:%M:%S')} {told}: {notebook} at {asked.scale}, {time.monotonic() - start:.0f} s")
         print("  " + ("; ".join(carry_back()) or "no new records"), flush=True)
-    shutil.rmtree(CLONE, ignore_errors=True)
+    remove(CLONE)
     return 1 if failed else 0
 
 

@@ -8,7 +8,7 @@ import sys
 
 from tl_helpers import backbones, datasets, evaluation, packing, recipes, runtime, source_model, training
 
-DTYPE = "mixed_bfloat16"
+DTYPE = runtime.training_dtype()  # as in the chapter: it is part of the run's name
 FIRST = "SOURCE_GPU" if runtime.device()["kind"] == "gpu" else "SOURCE"  # as in the chapter
 CYCLES = {"this recipe": getattr(recipes, FIRST), "second cycle": recipes.SOURCE_AGAIN}
 
