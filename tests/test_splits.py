@@ -37,6 +37,21 @@ def test_stratified_sets_take_the_sizes_asked_for():
     assert len(np.unique(np.concatenate(sets))) == 501
 
 
+@pytest.mark.parametrize(
+    ("labels", "sizes"), [([0, 1, 2], [1, 2]), (np.arange(10), [5, 5]), ([0, 0, 0, 1], [1, 1, 1, 1]), ([0, 1], [0, 2])]
+)
+def test_a_class_that_earlier_sets_emptied_leaves_its_place_to_others(labels, sizes):
+    sets = datasets.stratified(np.array(labels), sizes)
+    assert [len(rows) for rows in sets] == [*sizes, len(labels) - sum(sizes)]
+    assert sorted(np.concatenate(sets)) == list(range(len(labels)))
+
+
+def test_more_rows_than_there_are_cannot_be_drawn():
+    for wrong in ([3, 2], [-1, 2]):
+        with pytest.raises(ValueError, match="together at most 4.*Received"):
+            datasets.stratified(np.array([0, 0, 1, 1]), wrong)
+
+
 def test_loaded_arrays_cannot_be_changed_by_accident():
     data = datasets.load("digits")
     for array in (data.train.images, data.val.labels, data.test.images):
