@@ -38,7 +38,7 @@ def _own_folders(monkeypatch, tmp_path_factory):
     """No test reads the developer's data or cache, another test's runs, or writes into the package's records."""
     monkeypatch.setattr(results, "finished", [])
     monkeypatch.setenv("TL_CACHE", str(tmp_path_factory.mktemp("cache")))
-    for name in ("TL_DATA", "TL_RECORD", "TL_SCALE", "TL_SCRATCH"):
+    for name in ("TL_DATA", "TL_RECORD", "TL_RESUME", "TL_SCALE", "TL_SCRATCH"):
         monkeypatch.delenv(name, raising=False)
 
 

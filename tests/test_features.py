@@ -121,6 +121,20 @@ def test_many_layers_in_one_pass(passes):
     assert passes == [22]
 
 
+def test_a_layer_is_known_by_its_place_not_by_its_name():
+    def named(first, second):
+        images = keras.Input((None, None, 3))
+        x = images
+        for i, name in enumerate((first, second)):
+            x = keras.layers.Conv2D(3, 3, name=name, kernel_initializer=keras.initializers.GlorotUniform(i))(x)
+        return keras.Model(images, x)
+
+    of = data()
+    first = features.extract(named("a", "b"), of, layers=["a"], progress=False)["a"]
+    second = features.extract(named("b", "a"), of, layers=["a"], progress=False)["a"]
+    assert not np.array_equal(first.val.images, second.val.images)
+
+
 def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="Received: 'block9'; it has images, preprocessing, block1_conv1"):
         features.extract(backbone(), data(), layers=["block9"], progress=False)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from tl_helpers import recipes, training
+from tl_helpers import models, recipes, training
 from tl_helpers.recipes import Recipe
 
 RECIPE = replace(recipes.FINE_TUNING, crop_padding=1)
@@ -48,3 +48,42 @@ def test_shrinking_takes_means():
 def test_unknown_choices_in_a_recipe_are_named():
     with pytest.raises(ValueError, match="optimizer must be one of adam, adamw, sgd. Received: 'adamx'"):
         Recipe(optimizer="adamx")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"warmup": 1.5}, {"warmup": -0.1}, {"patience": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
+        {"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"crop_padding": -1}, {"cutout": -1}, {"weight_decay": -0.1},
+        {"near_source": -1.0}, {"layer_decay": 0.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_out_of_range_are_named(wrong):
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} must be .*Received: {value}"):
+        Recipe(**wrong)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "more", [{}, {"layer_decay": 0.8, "label_smoothing": 0.1}, {"near_source": 0.1, "stages": ((4, 8), (6, 16))}]
+)
+def test_a_trained_model_is_saved_and_trains_on(optimizer, more, tmp_path):
+    recipe = replace(recipes.FINE_TUNING, optimizer=optimizer, **more)
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(2, 3, name="block1_conv1")(images)
+    model = models.transfer_model(keras.Model(images, keras.layers.GlobalAveragePooling2D()(x)), 3)
+    training.compile_model(model, recipe, steps=20)
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(8, 8, 8, 3)).astype("float32"), rng.integers(0, 3, 8)
+    model.train_on_batch(*batch)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    if isinstance(again.optimizer.learning_rate, training.Schedule):
+        assert again.optimizer.learning_rate.recipe == recipe
+    for _ in range(3):
+        losses = [float(m.train_on_batch(*batch, return_dict=True)["loss"]) for m in (model, again)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

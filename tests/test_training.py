@@ -1,5 +1,6 @@
 """Tests of tl_helpers.recipes, training and evaluation: real training on small networks."""
 
+import os
 import weakref
 from dataclasses import dataclass, replace
 
@@ -109,7 +110,7 @@ def test_fit_never_touches_the_test_set(data):
 
 
 @pytest.mark.parametrize("stages", [(), ((1, 4), (3, 8))])
-def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, stages):
+def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, capsys, stages):
     side = None if stages else 8
     whole = build(side=side)
     recipe = replace(RECIPE, stages=stages)
@@ -130,8 +131,11 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, sta
         with pytest.raises(Interrupted):
             fit(build(side=side), data, recipe)
     resumed = build(seed=99, side=side)  # other initial weights: everything must come from the checkpoint
-    run = fit(resumed, data, recipe)
-    assert len(run.history) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "_commit", lambda: {"commit": "f" * 40, "dirty": True})
+        run = fit(resumed, data, recipe)
+    told = capsys.readouterr().out
+    assert len(run.history) == 4 and "goes on with commit ffffffffff with uncommitted changes" in told
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
     assert run.history[-1]["val_loss"] == pytest.approx(expected.history[-1]["val_loss"], rel=1e-3)
@@ -145,6 +149,67 @@ def test_a_damaged_checkpoint_starts_anew_and_a_finished_run_leaves_none(data, t
     assert "starting this run anew" in capsys.readouterr().out
     evaluation.test(run, model, data)
     assert not path.exists()
+
+
+@pytest.fixture
+def kept(data, monkeypatch):
+    """Trains with a checkpoint after each epoch; the run is not finished, so its checkpoint stays."""
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
+    return lambda model, **more: fit(model, data, replace(RECIPE, epochs=2, monitor_best=True), **more)
+
+
+def other():
+    """A model of other shapes than ``build``'s, for the same data."""
+    runtime.set_seed(0)
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+
+
+def test_another_model_under_the_same_name_starts_anew(kept, capsys):
+    kept(build())
+    model = other()
+    assert len(kept(model).history) == 2
+    assert "holds the state of another model" in capsys.readouterr().out
+
+
+def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
+    path = tmp_path / "state.npz"
+    kept(build(), checkpoint=path)
+    before, model = path.read_bytes(), build(seed=1)
+    weights = model.get_weights()
+    with pytest.raises(
+        ValueError, match=r"the state of demo / a / seed 0 \(another backbone\); remove it or name another"
+    ):
+        kept(model, checkpoint=path, backbone="vgg16")
+    with pytest.raises(ValueError, match="the state of another model .*; remove it or name another"):
+        kept(other(), checkpoint=path)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+    assert path.read_bytes() == before
+    np.savez(path, thesis=np.ones(3))
+    with pytest.raises(ValueError, match="holds no state of a run"):
+        kept(build(), checkpoint=path)
+
+
+def test_backbone_and_versions_are_part_of_a_checkpoints_name(monkeypatch):
+    def path(backbone):
+        return checkpoints.default_path(results.Run("demo", "a", 0, backbone=backbone))
+
+    first = path("vgg16")
+    assert first == path("vgg16") != path("mobilenet-0.5")
+    monkeypatch.setattr(runtime, "versions", lambda: {"keras": "4.0"})
+    assert path("vgg16") != first
+
+
+def test_half_written_checkpoints_of_killed_processes_are_removed(kept, tmp_path):
+    folder = tmp_path / "cache" / "checkpoints"
+    folder.mkdir(parents=True)
+    old, new, foreign = folder / "x.npz.1.part", folder / "y.npz.2.part", tmp_path / "film.part"
+    for path in (old, new, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
+    kept(build())
+    kept(build(), checkpoint=tmp_path / "state.npz")
+    assert not old.exists() and new.exists() and foreign.exists()
 
 
 def test_without_room_for_a_checkpoint_training_goes_on(data, monkeypatch, tmp_path):
@@ -167,6 +232,25 @@ def test_one_hot_labels_are_refused(data):
     data.train = Part(data.train.images, np.eye(10)[data.train.labels])
     with pytest.raises(ValueError, match=r"integer labels of shape \(N,\).*argmax"):
         fit(build(), data)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("label", [-1, 10])
+def test_labels_that_the_model_has_no_output_for_are_refused(data, part, label):
+    held = getattr(data, part)
+    setattr(data, part, Part(held.images, np.where(np.arange(len(held.labels)) == 3, label, held.labels)))
+    with pytest.raises(ValueError, match=f"labels must be from 0 to 9.*Received: {part} labels from .*{label}"):
+        fit(build(), data)
+
+
+@pytest.mark.parametrize("asked", [{"crop_padding": 1}, {"flip": True}, {"cutout": 2}, {"stages": ((1, 4),)}])
+def test_features_cannot_be_augmented(data, asked):
+    data.train, data.val = (Part(p.images.reshape(-1, 64), p.labels) for p in (data.train, data.val))
+    head = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(asked))} need images .*Received: train images of shape \(300, 64\)"
+    ):
+        fit(head, data, Recipe(epochs=1, **asked))
 
 
 def test_divergence_is_said_not_recorded(data, tmp_path):
@@ -241,10 +325,11 @@ def test_models_of_earlier_runs_are_let_go(data):
 
     one_epoch = Recipe(epochs=1, batch_size=300)
     model = large()
-    fit(model, data, one_epoch)
+    run = fit(model, data, one_epoch)
+    evaluation.test(run, model, data)
     earlier, model = weakref.ref(model), large()
     fit(model, data, one_epoch)
-    assert earlier() is None
+    assert earlier() is None and run.record is not None  # a run that is kept does not keep its model
     # TensorFlow's own sum over devices would register a gradient for every graph, which keeps it and its weights for ever
     assert model.optimizer._all_reduce_sum_gradients([("gradient", "variable")]) == [("gradient", "variable")]
 
