@@ -1,9 +1,11 @@
 """Tests of tl_helpers.evaluation: accuracies, intervals, calibration, verdicts."""
 
+import types
+
 import numpy as np
 import pytest
 
-from tl_helpers import evaluation
+from tl_helpers import evaluation, results
 
 
 def test_paired_differences_are_judged_by_students_margin():
@@ -44,3 +46,66 @@ def test_reliability_counts_every_answer_once():
     rows = evaluation.reliability(outputs, np.array([0, 1] * 5))
     assert np.allclose(rows, [[0.8, 0.5, 0.5], [0.2, 1.0, 0.5]])
     assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)
+
+
+def test_two_classes_have_a_top_1_and_a_certain_top_2():
+    outputs, labels = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])
+    assert (
+        evaluation.top_k_accuracy(outputs, labels, k=1) == evaluation.accuracy(outputs, labels) == pytest.approx(2 / 3)
+    )
+    assert evaluation.top_k_accuracy(outputs, labels, k=2) == 1.0
+    with pytest.raises(ValueError, match="k"):
+        evaluation.top_k_accuracy(outputs, labels, k=0)
+
+
+class Counted:
+    """A model that counts how often it is asked; it says class 0."""
+
+    built, layers, asked = True, (), 0
+
+    def predict_on_batch(self, images):
+        self.asked += 1
+        return np.tile([1.0, 0.0], (len(images), 1))
+
+
+@pytest.fixture
+def open_run(monkeypatch, tmp_path):
+    """A run, a model and data; validation and test ask the model once each."""
+    monkeypatch.setenv("TL_SCRATCH", str(tmp_path))
+    part = types.SimpleNamespace(images=np.zeros((4, 3), np.float32), labels=np.array([0, 0, 0, 1]))
+    data = types.SimpleNamespace(name="own", val=part, test=part)
+    return results.Run("demo", arm="a", seed=0), Counted(), data
+
+
+def test_a_run_whose_extra_metrics_fail_can_be_recorded_without_opening_the_test_set_again(open_run):
+    run, model, data = open_run
+    with pytest.raises(ZeroDivisionError):
+        evaluation.test(run, model, data, extra=lambda: {"more": 1 / 0})
+    found = evaluation.test(run, model, data, extra=lambda: {"more": 1.0})
+    assert found["test_accuracy"] == 0.75 and found["more"] == 1.0 and model.asked == 2
+    with pytest.raises(RuntimeError, match="tested already"):
+        evaluation.test(run, model, data)
+
+
+def test_a_run_that_a_full_disk_kept_from_being_recorded_can_be_recorded(open_run, monkeypatch):
+    run, model, data = open_run
+    with monkeypatch.context() as full:
+        full.setattr(results, "_keep", lambda record: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            evaluation.test(run, model, data)
+    assert evaluation.test(run, model, data)["test_accuracy"] == 0.75 and model.asked == 2
+
+
+def test_a_test_set_opened_by_hand_is_not_opened_again(open_run):
+    run, model, data = open_run
+    run.tested = True
+    with pytest.raises(RuntimeError, match="tested already"):
+        evaluation.test(run, model, data)
+    assert model.asked == 0
+
+
+def test_a_failure_before_any_number_is_seen_leaves_the_test_set_closed(open_run):
+    run, model, data = open_run
+    with pytest.raises(AttributeError):
+        evaluation.test(run, object(), data)
+    assert not run.tested and evaluation.test(run, model, data)["test_accuracy"] == 0.75

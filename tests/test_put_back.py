@@ -164,3 +164,11 @@ def test_a_stopped_clock_counts_no_more(recording, monkeypatch):
     now[0] = 90.0
     assert run.elapsed() == 5.0
     assert run.finish({"accuracy": 0.5})["seconds"] == 5.0
+
+
+@pytest.mark.parametrize("recipes_of", [(None, {"epochs": 1}), ({"epochs": 1}, None), (None, None)])
+def test_runs_without_a_recipe_are_compared_too(recording, recipes_of):
+    recorded, mine = recipes_of
+    results.Run("demo", arm="shipped model", seed=0, recipe=recorded).finish({"accuracy": 0.5})
+    recording.setenv("TL_RESUME", "1")
+    assert results.Run("demo", arm="shipped model", seed=0, recipe=mine).reuse() == (recorded == mine)

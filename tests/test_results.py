@@ -2,8 +2,12 @@
 
 import json
 import os
+import subprocess
+import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tl_helpers import bands, report, results, runtime
@@ -270,3 +274,79 @@ def test_shipped_full_records_say_what_they_need():
         for record in results.load(experiment):
             assert record["schema"] == 1 and record["metrics"], experiment
             assert record["data"] is None or {"name", "copy", "sha256"} <= set(record["data"]), experiment
+
+
+@pytest.mark.parametrize(
+    "name, value, received",
+    [
+        ("seed", np.int64(3), "int64"),
+        ("pair", np.int32(10), "int32"),
+        ("recipe", {"rates": [np.float32(0.1)]}, "float32"),
+        ("recipe", {"blocks": np.arange(3)}, "ndarray"),
+        ("recipe", {np.int64(1): 2}, "keys must be"),
+        ("recipe", {"rate": float("nan")}, "Out of range"),
+    ],
+)
+def test_numbers_a_record_cannot_hold_are_refused_before_the_training(name, value, received):
+    with pytest.raises(ValueError, match=rf"{name} must be plain .*Received: .*{received}.*write int\("):
+        results.Run(**{"experiment": "demo", "arm": "a", "seed": 0, name: value})
+
+
+def test_signs_that_python_takes_for_line_ends_stay_in_a_record(scratch):
+    arm = "one\u2028two\u0085three"
+    results.Run("demo", arm=arm, seed=0).finish({"x": 1})
+    results.Run("demo", arm=arm, seed=1).finish({"x": 2})
+    assert [r["arm"] for r in results.load("demo", folder=scratch)] == [arm, arm]
+    assert len(results.lines(scratch / "demo.jsonl")) == 2
+
+
+def test_an_empty_file_of_records_has_no_line(tmp_path):
+    (tmp_path / "demo.jsonl").touch()
+    assert results.load("demo", folder=tmp_path) == []
+
+
+def test_records_are_written_as_bytes_on_windows_too(scratch, monkeypatch):
+    opened = os.open
+
+    def on_windows(path, flags, mode):
+        assert flags & 2**30, "a text file there ends its lines with CRLF"
+        return opened(path, flags & ~(2**30), mode)
+
+    monkeypatch.setattr(os, "O_BINARY", 2**30, raising=False)
+    monkeypatch.setattr(os, "open", on_windows)
+    assert results._append(scratch / "demo.jsonl", b"{}\n") is None
+
+
+def test_what_git_says_is_read_as_utf_8_whatever_the_system_speaks():
+    code = "from tl_helpers import results, runtime; results._commit(); runtime._ask_nvidia('name')"
+    strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:subprocess"]
+    subprocess.run([sys.executable, *strict, "-c", code], check=True)
+
+
+def test_a_finished_run_lets_its_model_go(scratch):
+    class Model:
+        def forget(self):
+            pass
+
+    model, run = Model(), results.Run("demo", arm="a", seed=0)
+    run.when_finished(model.forget)
+    kept = weakref.ref(model)
+    del model
+    run.finish({"x": 1})
+    assert kept() is None
+
+
+def test_shares_are_known_by_whole_words():
+    shares = ("accuracy", "val_top1", "val_top5", "test_f1", "test_r2", "share_of_width", "probability_lost")
+    assert all(report.is_share(name) for name in shares)
+    assert not any(report.is_share(name) for name in ("stopped_epoch", "calibration_error", "test_loss", "shares"))
+    assert report.show([12.0], "stopped_epoch") == "12 (1 run)"
+    assert report.show([0.7114, 0.7146], "test_f1") == "0.713 ± 0.002 (2 seeds)"
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [(999.7, "1,000"), (9999.6, "10,000"), (999.4, "999"), (12.345, "12.3"), (-1234.5, "-1,234"), (0.5, "0.5")],
+)
+def test_large_numbers_are_written_out(value, shown):
+    assert report.show([value], "risk") == f"{shown} (1 run)"

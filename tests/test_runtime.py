@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -107,3 +108,46 @@ def test_fast_convolutions_are_on_unless_a_reader_says_otherwise(own):
     given = others | ({name: own} if own else {})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=given)
     assert done.stdout.strip() == (own or "1")
+
+
+class Framework:
+    """Keras as far as it tells about the machine."""
+
+    def __init__(self, lies_on, backend="torch"):
+        self.backend = types.SimpleNamespace(backend=lambda: backend)
+        self.distribution = types.SimpleNamespace(list_devices=self._lists_none)
+        self.ops = types.SimpleNamespace(zeros=lambda shape: types.SimpleNamespace(device=lies_on))
+
+    @staticmethod
+    def _lists_none(kind):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def fresh_device():
+    runtime._device.cache_clear()
+    yield
+    runtime._device.cache_clear()
+
+
+@pytest.mark.parametrize("lies_on, kind", [("cuda:0", "gpu"), ("mps:0", "gpu"), ("cpu", "cpu"), ("TFRT_CPU_0", "cpu")])
+def test_a_backend_that_lists_no_devices_is_asked_where_a_tensor_lies(monkeypatch, fresh_device, lies_on, kind):
+    monkeypatch.setattr(runtime, "_ask_nvidia", lambda what: None)
+    monkeypatch.setitem(sys.modules, "keras", Framework(lies_on))
+    assert runtime.device()["kind"] == kind
+
+
+def test_the_device_is_looked_up_again_once_keras_is_there(monkeypatch, fresh_device):
+    monkeypatch.setattr(runtime, "_ask_nvidia", lambda what: "A GPU")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    assert runtime.device()["kind"] == "cpu"
+    monkeypatch.setitem(sys.modules, "keras", Framework("cuda:0"))
+    assert (runtime.device()["kind"], runtime.device()["name"]) == ("gpu", "A GPU")
+
+
+def test_versions_ask_keras_which_backend_it_runs_on(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setitem(sys.modules, "keras", Framework("cpu", backend="jax"))
+    assert runtime.versions()["backend"].startswith("jax ")
+    monkeypatch.delitem(sys.modules, "keras")
+    assert runtime.versions()["backend"].startswith("tensorflow ")

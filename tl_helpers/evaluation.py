@@ -125,15 +125,14 @@ def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Call
     Returns:
         The metrics: ``val_accuracy``, ``val_loss``, ``test_accuracy``, ``test_accuracy_ci95``, ``test_loss`` and ``extra``.
     Raises:
-        RuntimeError: this run is recorded already.
+        RuntimeError: this run is recorded already, or its test set was opened elsewhere.
         ValueError: the data has no test split.
     """
     if run.reused:
         return run.record["metrics"]
-    if run.record is not None:
+    if run.record is not None or (run.tested and run.measured is None):
         raise RuntimeError(
-            f"{run.experiment} / {run.arm} / seed {run.seed} is recorded already: the test set is opened once a run. "
-            "Train another run, or read run.record"
+            f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run"
         )
     if data.test is None:
         raise ValueError(
@@ -141,6 +140,7 @@ def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Call
         )
     if run.measured is None:
         run.measured = {**validation_metrics(model, data), **_test_metrics(model, data)}
+        run.tested = True
     return run.finish({**run.measured, **((extra() if callable(extra) else extra) or {})})["metrics"]
 
 

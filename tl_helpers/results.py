@@ -32,7 +32,8 @@ class Run:
         data: ``{"name", "copy", "sha256"}`` of the data really used.
         split: number of examples in ``train``, ``val`` and ``test``.
         history: one dict an epoch, filled by ``training.fit``.
-        measured: the metrics of validation and test, kept by ``evaluation.test`` so that the test set is opened once.
+        tested: the test set was opened for this run.
+        measured: what ``evaluation.test`` measured, kept so that it opens the test set once; None before.
         reused: the run was recorded before and not made again (``reuse``); ``record`` holds it.
     Raises:
         ValueError: the experiment's name is no file name, or what the record is to hold is not plain (a NumPy number).
@@ -50,6 +51,7 @@ class Run:
     history: list[dict] = field(default_factory=list)
     images_seen: int | None = None
     seconds_before: float = 0.0
+    tested: bool = False
     measured: dict | None = None
     reused: bool = False
     record: dict | None = None
