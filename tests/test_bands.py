@@ -1,6 +1,9 @@
 """Bands and runs made where more can be had than where the records were made."""
 
 import json
+import statistics
+
+import pytest
 
 from tl_helpers import bands, runtime
 
@@ -26,3 +29,55 @@ def test_runs_from_downloaded_weights_need_no_band_in_a_folder(monkeypatch, tmp_
     bands.write(["demo"])
     (here / "demo.jsonl").write_text(run_of("imagenet", 0.5))
     assert "outside" in bands.check(here)[0], "recorded once, it is judged"
+
+
+@pytest.mark.parametrize(
+    "metric, banded",
+    [
+        ("calibration_error", True),
+        ("calibration_error_scaled", True),
+        ("moved_ratio", True),
+        ("weights_ratio", True),
+        ("count_ratio", True),
+        ("second_cycle_accuracy", True),
+        ("time_ratio", False),
+        ("time_over_vgg16_ratio", False),
+        ("kept_over_one_pass_ratio", False),
+        ("program_over_kept_ratio", False),
+        ("work_ratio", False),
+        ("milliseconds_a_step", False),
+        ("images_per_second_at_16", False),
+        ("seconds_to_0.5", False),
+        ("training_memory_mb", False),
+        ("test_accuracy_ci95", False),
+    ],
+)
+def test_only_what_a_busy_machine_changes_has_no_band(metric, banded):
+    assert bands._banded(metric) == banded
+
+
+def test_a_stopped_epoch_is_no_share_and_its_band_grows_with_it():
+    assert bands._half_width([40.0], "stopped_epoch", "quick") == 20.0
+    assert bands._half_width([0.9], "val_top5", "quick") == 0.10
+
+
+def test_only_the_embedded_files_own_hash_will_do(monkeypatch, tmp_path):
+    from tl_helpers import weight_files
+
+    monkeypatch.setattr(runtime, "records_folder", lambda: tmp_path / "records")
+    monkeypatch.setattr(weight_files, "EMBEDDED", tmp_path / "shipped.npz")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "SHA256SUMS").write_text(f"{'1' * 64}  shipped.npz\n{'0' * 64}  other.npz\n")
+    record = json.loads(run_of("tiny-imagenet", 0.6))
+    for sha256, problems in (("1" * 64, 0), ("0" * 64, 1)):
+        record["weights"]["sha256"] = sha256
+        (tmp_path / "records" / "demo.jsonl").write_text(json.dumps(record) + "\n")
+        assert len(bands.check_weights()) == problems
+
+
+def test_a_ratios_band_holds_the_seeds_it_was_made_of():
+    numbers = [0.0] * 30 + [1.0]
+    mean = sum(numbers) / 31
+    assert 1 - mean > 3 * statistics.stdev(numbers)
+    assert bands._half_width(numbers, "moved_ratio", "full") >= 1 - mean
+    assert bands._half_width(numbers, "test_accuracy", "full") == pytest.approx(3 * statistics.stdev(numbers))

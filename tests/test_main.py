@@ -220,3 +220,10 @@ def test_bands_are_written_for_experiments_with_records(toy, capsys):
     assert "experiments must have records (toy). Received: toys" in capsys.readouterr().err
     assert cli.main(["bands"]) == 0
     assert results.experiments() == ["toy"] and "test_accuracy" in (toy.records / "bands.yml").read_text()
+
+
+@pytest.mark.parametrize("other", ["{}", "[]", "3", '{"nbformat": 4, "metadata": {}, "cells": 3}'])
+def test_json_that_is_no_notebook_is_one_clear_error(tmp_path, capsys, other):
+    (tmp_path / "other.ipynb").write_text(other)
+    assert cli.main(["record", str(tmp_path / "other.ipynb")]) == 1
+    assert "must be a Jupyter notebook. Received: other JSON" in capsys.readouterr().err

@@ -164,7 +164,10 @@ def _check_bands(chosen: argparse.Namespace) -> int:
     from tl_helpers import bands
 
     found = results.experiments(chosen.folder)
-    problems = [*bands.check(chosen.folder), *([] if chosen.folder else bands.check_weights())]
+    problems = bands.check(chosen.folder)
+    if not chosen.folder:
+        with _native_notes_hidden():  # it imports the framework
+            problems += bands.check_weights()
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in the records of {len(found)} experiments")
