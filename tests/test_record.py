@@ -1,5 +1,6 @@
 """``make record``: what a recording has written reaches the working tree, also after it was killed."""
 
+import os
 import subprocess
 
 import pytest
@@ -54,3 +55,37 @@ def test_a_killed_recording_is_carried_by_the_next_one_which_sees_it(repository,
     record.clone()
     assert lines(repository) == ["old", "new"] and "demo.jsonl: 1 lines" in capsys.readouterr().out
     assert lines(record.CLONE) == ["old", "new"]
+
+
+def test_a_line_with_signs_that_python_takes_for_line_ends_is_carried_whole(repository):
+    write("one\u2028two\u0085three\n")
+    assert record.carry_back() == ["demo.jsonl: 1 lines"] and record.carry_back() == []
+    text = (repository / record.RECORDS / "demo.jsonl").read_text(encoding="utf-8")
+    assert text == "old\none\u2028two\u0085three\n"
+
+
+def test_an_empty_file_brings_no_line(repository):
+    (record.CLONE / record.RECORDS / "more.jsonl").touch()
+    assert record.carry_back() == []
+
+
+def test_what_git_says_is_read_as_utf_8(repository, monkeypatch):
+    run, seen = subprocess.run, []
+    monkeypatch.setattr(subprocess, "run", lambda *args, **how: seen.append(how.get("encoding")) or run(*args, **how))
+    record.carry_back()
+    assert seen and set(seen) == {"utf-8"}
+
+
+def test_a_clone_with_read_only_files_is_removed_where_the_system_refuses_that(repository, monkeypatch):
+    """Windows does not delete a read-only file, and git makes its objects so."""
+    unlink = os.unlink
+
+    def on_windows(path, *, dir_fd=None):
+        if not os.stat(path, dir_fd=dir_fd).st_mode & 0o200:
+            raise PermissionError(path)
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", on_windows)
+    record.remove(record.CLONE)
+    assert not record.CLONE.exists()
+    record.remove(record.CLONE)

@@ -38,9 +38,9 @@ def remove(folder: Path) -> None:
     """Remove a folder as far as it can be removed, with the objects that git makes read-only: Windows keeps those."""
 
     def allow_and_retry(function, path, _error) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(path, stat.S_IRWXU)
-            if function in (os.unlink, os.rmdir):
+        if function in (os.unlink, os.rmdir) and not os.path.islink(path):
+            with contextlib.suppress(OSError):
+                os.chmod(path, stat.S_IRWXU)
                 function(path)
 
     handler = "onexc" if sys.version_info >= (3, 12) else "onerror"
