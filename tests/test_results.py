@@ -319,8 +319,8 @@ def test_records_are_written_as_bytes_on_windows_too(scratch, monkeypatch):
 
 def test_what_git_says_is_read_as_utf_8_whatever_the_system_speaks():
     code = "from tl_helpers import results, runtime; results._commit(); runtime._ask_nvidia('name')"
-    strict = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:subprocess"]
-    subprocess.run([sys.executable, *strict, "-c", code], check=True)
+    strict = [f"-Werror::EncodingWarning:tl_helpers.{module}" for module in ("results", "runtime")]
+    subprocess.run([sys.executable, "-X", "warn_default_encoding", *strict, "-c", code], check=True)
 
 
 def test_a_finished_run_lets_its_model_go(scratch):
