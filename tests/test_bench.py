@@ -7,7 +7,13 @@ import pytest
 
 @pytest.mark.parametrize(
     "part, sizes",
-    [(bench.kept_features, (32, 1)), (bench.fit_throughput, (64,)), (bench.linearity, (16,)), (bench.loading, ())],
+    [
+        (bench.kept_features, (32, 1)),
+        (bench.fit_throughput, (64,)),
+        (bench.memory, (100,)),
+        (bench.linearity, (16,)),
+        (bench.loading, ()),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_part_measures_what_has_a_goal(part, sizes):

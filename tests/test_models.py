@@ -118,6 +118,19 @@ def test_a_snapshot_of_another_model_is_refused():
         models.moved(small(), {"other/kernel": np.zeros(1)})
 
 
+def test_a_snapshot_does_not_drop_weights_of_equal_names():
+    images = keras.Input((8, 8, 3))
+    other = small()
+    other.name = "other"
+    both = keras.Model(images, [small()(images), other(images)], name="both")
+    with pytest.raises(
+        ValueError, match="Received: both with two weights block1_conv1/kernel; take the snapshot of one"
+    ):
+        models.snapshot(both)
+    one = small()  # the same layers met twice are no clash
+    assert models.snapshot(keras.Model(images, [one(images), one(images)])).keys() == models.snapshot(one).keys()
+
+
 @pytest.mark.parametrize(("shape", "parameters"), [(6, 6 * 4 + 4), ((6,), 6 * 4 + 4), ((2, 2, 6), 24 * 4 + 4)])
 def test_heads_on_features(shape, parameters):
     model = models.head(shape, 4)

@@ -104,6 +104,20 @@ def test_head_first_moves_the_head_alone():
     assert models.moved(model, before) == ["head/kernel", "head/bias"]
 
 
+def test_head_first_looks_at_the_training_part_alone(monkeypatch):
+    from tl_helpers import features
+
+    seen, compute = [], features._compute
+    monkeypatch.setattr(
+        features, "_compute", lambda m, images, *rest: seen.append(len(images)) or compute(m, images, *rest)
+    )
+    backbone = build_backbone()
+    finetuning.head_first(
+        models.transfer_model(backbone, 3), backbone, digits(), seed=0, recipe=replace(recipes.HEAD, epochs=1)
+    )
+    assert seen == [1]
+
+
 def test_near_features_starts_at_zero_and_holds_the_features():
     moved = {}
     for strength in (0.0, 100.0):

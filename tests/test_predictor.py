@@ -57,11 +57,31 @@ def test_the_exported_model_gives_the_same_outputs(trained, tmp_path):
         predictor.run_exported(folder, images), saved.model.predict_on_batch(images), rtol=1e-5, atol=1e-5
     )
     assert (folder / "class_names.txt").read_text(encoding="utf-8").split() == ["blue", "röd"]
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"an earlier export. Received: a folder with other files \(thesis.txt\)"):
+        predictor.export(saved, folder)
+    assert (folder / "thesis.txt").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="must be empty, new, or an earlier export"):
         predictor.export(saved, tmp_path / "other")
     assert (tmp_path / "other" / "thesis.txt").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel needs TensorFlow")
+def test_an_export_that_fails_leaves_the_earlier_one(trained, tmp_path, monkeypatch):
+    saved, _ = trained
+    folder = predictor.export(saved, tmp_path / "exported")
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
+
+    def broken(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "export", broken)
+    with pytest.raises(OSError, match="No space left"):
+        predictor.export(saved, folder)
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_another_backend_says_how_to_export(trained, tmp_path, monkeypatch):

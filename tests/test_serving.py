@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import threading
 
@@ -108,6 +109,16 @@ def test_requests_from_another_page_are_refused(server):
     assert ask(server, "POST", "/predict", RED, Origin="null")[0] == 403
     assert ask(server, "POST", "/predict", RED, Origin=f"http://localhost:{server.server_port}")[0] == 200
     assert ask(server, Host=f"LOCALHOST:{server.server_port}")[0] == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there two programs could share the port")
+def test_the_port_is_free_again_at_once(server):
+    own = serving.make_server(server.found)
+    threading.Thread(target=own.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    assert ask(own)[0] == 200  # the server hangs up first: the system remembers the connection for a minute
+    own.shutdown()
+    own.server_close()
+    serving.make_server(server.found, own.server_port).server_close()
 
 
 def test_it_listens_on_this_computer_alone(server):
