@@ -48,7 +48,7 @@ LAYERS = [
     {"cifar_files", "tiny_imagenet_files", "digits_files", "splits"},
     {"datasets", "weight_files", "report"},
     {"bands", "backbones", "source_model"},
-    {"models", "features", "batches", "checkpoints", "costs", "zoo", "optimizers", "shifts"},
+    {"models", "features", "batches", "checkpoints", "costs", "zoo", "optimizers", "losses", "shifts"},
     {"training"},
     {"evaluation", "pictures", "predictor", "explain", "finetuning"},
     {"serving"},

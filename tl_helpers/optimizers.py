@@ -1,17 +1,21 @@
-"""Optimizers that treat a network's blocks differently: a learning rate for each, a pull towards where it started.
+"""A recipe's optimizer and schedule; and optimizers that treat a network's blocks differently.
 
+The latter give each block a learning rate of its own, or pull it towards where it started.
 Plain Keras 3: ``update_step`` is called once a variable on every backend (a subclass of a Keras optimizer never takes
 PyTorch's path for all variables at once).
 """
 
+from dataclasses import asdict
+
 import keras
+import numpy as np
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tl_helpers.recipes import Recipe
 
 HEAD = "head"
-SPARED = ("bias", "gamma", "beta")  # from decay towards zero, as in training.make_optimizer
+SPARED = ("bias", "gamma", "beta")  # from decay towards zero, as in make_optimizer
 
 
 class LayerWise:
@@ -88,3 +92,48 @@ def shares(paths: list[str], layer_decay: float) -> list[float]:
 
 def _block(path: str) -> str:
     return path.split("/")[-2].split("_")[0] if "/" in path else path
+
+
+def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """The Keras optimizer of a recipe; weight decay spares biases and batch norm."""
+    flat = recipe.schedule == "constant" and not recipe.warmup
+    rate = recipe.learning_rate if flat else Schedule(recipe, steps)
+    if recipe.layer_decay != 1 or recipe.near_source:
+        return layer_wise(recipe, rate)
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    elif recipe.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    else:
+        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+@keras.saving.register_keras_serializable("tl_helpers")
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """``recipes.learning_rate_at`` as a Keras schedule (a test holds them equal).
+
+    Args:
+        recipe: a recipe, or its fields as a saved model keeps them.
+        steps: length of the whole schedule.
+    """
+
+    def __init__(self, recipe: Recipe | dict, steps: int):
+        if isinstance(recipe, dict):
+            recipe = Recipe(**{**recipe, "stages": tuple(map(tuple, recipe["stages"]))})
+        self.recipe, self.steps = recipe, steps
+
+    def __call__(self, step):
+        recipe = self.recipe
+        step = ops.cast(step, "float32")
+        up = recipe.warmup * self.steps
+        share = ops.clip((step - up) / max(self.steps - up, 1), 0.0, 1.0)
+        share = share if recipe.schedule == "cosine" else 0.0 * share
+        down = recipe.learning_rate * 0.5 * (1 + ops.cos(np.pi * share))
+        return ops.where(step < up, recipe.learning_rate * (step + 1) / (up + 1), down)
+
+    def get_config(self):
+        return {"recipe": asdict(self.recipe), "steps": self.steps}

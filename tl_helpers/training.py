@@ -4,17 +4,17 @@ import contextlib
 import gc
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
 from tqdm import tqdm
 
 from tl_helpers import checkpoints, optimizers, results
 from tl_helpers.batches import Batches, augment, shrink
+from tl_helpers.losses import cross_entropy
+from tl_helpers.optimizers import Schedule, make_optimizer
 from tl_helpers.preprocessing import check_input
 from tl_helpers.recipes import Recipe
 from tl_helpers.splits import Dataset
@@ -27,7 +27,6 @@ __all__ = [
     "fit",
     "make_optimizer",
     "Schedule",
-    "SmoothedCrossEntropy",
 ]
 
 
@@ -143,76 +142,6 @@ def _xla(model: keras.Model, steps: int) -> "bool | str":
     """
     dense = model.built and all(len(weight.shape) <= 2 for weight in model.weights)
     return True if keras.backend.backend() == "tensorflow" and dense and steps >= 5000 else "auto"
-
-
-def cross_entropy(label_smoothing: float = 0.0) -> keras.losses.Loss:
-    """Cross-entropy of integer labels (n,) and logits (n, classes), smoothed if asked (Szegedy et al., 2016)."""
-    if label_smoothing:
-        return SmoothedCrossEntropy(label_smoothing)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-@keras.saving.register_keras_serializable("tl_helpers")
-class SmoothedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy of integer labels (n,) and logits (n, classes), a share of the target spread over all classes."""
-
-    def __init__(self, label_smoothing: float, name: str = "smoothed_cross_entropy", **options):
-        super().__init__(name=name, **options)
-        self.label_smoothing = label_smoothing
-
-    def call(self, labels, logits):
-        one_hot = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), ops.shape(logits)[-1])
-        return keras.losses.categorical_crossentropy(
-            one_hot, logits, from_logits=True, label_smoothing=self.label_smoothing
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "label_smoothing": self.label_smoothing}
-
-
-def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
-    """The Keras optimizer of a recipe; weight decay spares biases and batch norm."""
-    flat = recipe.schedule == "constant" and not recipe.warmup
-    rate = recipe.learning_rate if flat else Schedule(recipe, steps)
-    if recipe.layer_decay != 1 or recipe.near_source:
-        return optimizers.layer_wise(recipe, rate)
-    decay = recipe.weight_decay or None
-    if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    elif recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
-    else:
-        optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-    if recipe.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-@keras.saving.register_keras_serializable("tl_helpers")
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """``recipes.learning_rate_at`` as a Keras schedule (a test holds them equal).
-
-    Args:
-        recipe: a recipe, or its fields as a saved model keeps them.
-        steps: length of the whole schedule.
-    """
-
-    def __init__(self, recipe: Recipe | dict, steps: int):
-        if isinstance(recipe, dict):
-            recipe = Recipe(**{**recipe, "stages": tuple(map(tuple, recipe["stages"]))})
-        self.recipe, self.steps = recipe, steps
-
-    def __call__(self, step):
-        recipe = self.recipe
-        step = ops.cast(step, "float32")
-        up = recipe.warmup * self.steps
-        share = ops.clip((step - up) / max(self.steps - up, 1), 0.0, 1.0)
-        share = share if recipe.schedule == "cosine" else 0.0 * share
-        down = recipe.learning_rate * 0.5 * (1 + ops.cos(np.pi * share))
-        return ops.where(step < up, recipe.learning_rate * (step + 1) / (up + 1), down)
-
-    def get_config(self):
-        return {"recipe": asdict(self.recipe), "steps": self.steps}
 
 
 def _check_labels(model, data, recipe: Recipe) -> None:
