@@ -81,3 +81,16 @@ def test_a_ratios_band_holds_the_seeds_it_was_made_of():
     assert 1 - mean > 3 * statistics.stdev(numbers)
     assert bands._half_width(numbers, "moved_ratio", "full") >= 1 - mean
     assert bands._half_width(numbers, "test_accuracy", "full") == pytest.approx(3 * statistics.stdev(numbers))
+
+
+def test_what_two_machines_recorded_at_quick_is_expected_midway(monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime, "records_folder", lambda: tmp_path)
+    about = {"experiment": "demo", "scale": "quick", "arm": "own", "seed": 0, "pair": None, "weights": None}
+
+    def line(machine, accuracy, epochs=2):
+        found = {"device": {"name": machine}, "metrics": {"test_accuracy": accuracy}, "recipe": {"epochs": epochs}}
+        return json.dumps({**about, **found}) + "\n"
+
+    (tmp_path / "demo.jsonl").write_text(line("a", 0.1, 9) + line("b", 0.5) + line("b", 0.4) + line("c", 0.56))
+    (row,) = bands.propose("demo")
+    assert row["expected"] == 0.48 and row["half_width"] == 0.1, "another recipe and an older run of b do not count"

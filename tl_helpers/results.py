@@ -199,13 +199,16 @@ def _keep(record: dict) -> bool:
     return True
 
 
-def load(experiment: str, *, scale: str | None = None, folder: Path | None = None) -> list[dict]:
+def load(
+    experiment: str, *, scale: str | None = None, folder: Path | None = None, each_machine: bool = False
+) -> list[dict]:
     """The newest record of each (scale, arm, pair, seed) of an experiment.
 
     Args:
         experiment: its name.
         scale: only this scale; None for all.
         folder: where to look (default: the package's records).
+        each_machine: the newest of each machine, by the device's name.
     Returns:
         Records, in the order in which their settings first appear; empty when nothing is recorded.
     Raises:
@@ -219,6 +222,7 @@ def load(experiment: str, *, scale: str | None = None, folder: Path | None = Non
         try:
             record = json.loads(line)
             key = (record["scale"], record["arm"], record["pair"], record["seed"])
+            key += ((record.get("device") or {}).get("name"),) if each_machine else ()
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path.name} line {number} is not a run record ({error}). Remove or repair that line"
