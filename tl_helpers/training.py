@@ -70,14 +70,7 @@ def fit(
             not RGB pixels 0-255; or ``checkpoint`` names a file with something else in it.
         FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
-    _check_labels(model, data, recipe)
-    _check_images(data, recipe)
-    for name, split in {"train": data.train, "val": data.val}.items():
-        if not len(split.labels):
-            raise ValueError(
-                f"data.{name} must hold at least one example. Received: none; the sizes are {data.sizes()}"
-            )
-        check_input(model, split.images)
+    _check(model, data, recipe)
     run = results.Run(
         experiment=experiment,
         arm=arm,
@@ -142,6 +135,18 @@ def _xla(model: keras.Model, steps: int) -> "bool | str":
     """
     dense = model.built and all(len(weight.shape) <= 2 for weight in model.weights)
     return True if keras.backend.backend() == "tensorflow" and dense and steps >= 5000 else "auto"
+
+
+def _check(model, data, recipe: Recipe) -> None:
+    """Refuse, before a run is opened, what training would stumble over."""
+    _check_labels(model, data, recipe)
+    _check_images(data, recipe)
+    for name, split in {"train": data.train, "val": data.val}.items():
+        if not len(split.labels):
+            raise ValueError(
+                f"data.{name} must hold at least one example. Received: none; the sizes are {data.sizes()}"
+            )
+        check_input(model, split.images)
 
 
 def _check_labels(model, data, recipe: Recipe) -> None:
