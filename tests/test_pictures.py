@@ -1,4 +1,4 @@
-"""A reader's own pictures: odd files are survived and named, the split is the seed's."""
+"""A folder of a reader's own pictures: odd files are survived and named, the split is the seed's."""
 
 import os
 import re
@@ -6,7 +6,6 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,150 +13,14 @@ import numpy as np
 import pytest
 from conftest import code_of
 from made_pictures import colour, encoded, fill
+from odd_pictures import BAD, GREY, ODD
 from PIL import Image
 
-from tl_helpers import picture_files, pictures
+from tl_helpers import pictures
 
 
 def load(folder, **options):
     return pictures.load_folder(folder, pixels=8, progress=False, **options)
-
-
-# --- one picture
-
-
-def test_what_is_read_is_the_picture():
-    made = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
-    image, notes = pictures.read(encoded(Image.fromarray(made)), pixels=16)
-    assert image.dtype == np.uint8 and notes == []
-    np.testing.assert_array_equal(image, made)
-
-
-GREY = np.full((20, 20), 100, np.uint8)
-ODD = {
-    "grey": (encoded(Image.fromarray(GREY)), (100, 100, 100), "grey to RGB"),
-    "palette": (encoded(colour((200, 10, 10)).quantize(8)), (200, 10, 10), "palette to RGB"),
-    "see-through": (encoded(Image.new("RGBA", (9, 9), (200, 10, 10, 0))), (255, 255, 255), "transparency over white"),
-    "half see-through": (encoded(Image.new("LA", (9, 9), (0, 128))), (127, 127, 127), "transparency over white"),
-    "palette with a see-through colour": (
-        encoded(Image.new("P", (9, 9), 0), transparency=0), (255, 255, 255), "transparency over white",
-    ),
-    "CMYK": (encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"), (254, 0, 0), "CMYK to RGB"),
-    "16 bits": (encoded(Image.fromarray(np.full((9, 9), 100 * 256, np.uint16))), (100, 100, 100), "16 bits to 8"),
-    "12 bits": (
-        encoded(Image.fromarray(np.full((9, 9), 200, np.uint16))), (0, 0, 0),
-        "16 bits to 8, nearly black: 200 of 65,535 (12 bits? scale it up first)",
-    ),
-    "32 bits": (encoded(Image.fromarray(np.full((9, 9), 90, np.int32)), "TIFF"), (90, 90, 90), "16 bits to 8"),
-    "one bit": (encoded(Image.new("1", (9, 9), 1)), (255, 255, 255), "black and white to RGB"),
-    "animated": (
-        encoded(colour((200, 10, 10)), "GIF", save_all=True, append_images=[colour((10, 10, 200))]), (200, 10, 10),
-        "several frames: the first",
-    ),
-    "WebP": (encoded(colour((200, 10, 10)), "WEBP", lossless=True), (200, 10, 10), None),
-    "one pixel": (encoded(Image.new("RGB", (1, 1), (5, 6, 7))), (5, 6, 7), None),
-    "very flat": (encoded(Image.new("RGB", (900, 1), (5, 6, 7))), (5, 6, 7), "the middle square only"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_odd_pictures_become_rgb(name):
-    held, expected, note = ODD[name]
-    image, notes = pictures.read(held, pixels=8)
-    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
-    assert np.abs(image[4, 4].astype(int) - expected).max() <= 3, image[4, 4]
-    assert note in notes if note else notes == []
-
-
-def test_a_photo_is_turned_upright():
-    photo = Image.new("RGB", (20, 20), (255, 255, 255))
-    photo.paste((0, 0, 0), (0, 0, 20, 10))  # black above
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise: black belongs right
-    image, notes = pictures.read(encoded(photo, "PNG", exif=exif), pixels=20)
-    assert image[:, 15:].mean() < 30 and image[:, :5].mean() > 225 and notes == ["turned upright (EXIF)"]
-
-
-def bomb() -> bytes:
-    """A PNG of 60,000 x 60,000 pixels in a few bytes."""
-
-    def chunk(kind, data):
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    size = (60_000).to_bytes(4, "big")
-    head = chunk(b"IHDR", size + size + bytes([8, 0, 0, 0, 0]))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-WHOLE = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)), "JPEG")
-BAD = {
-    "zero bytes": (b"", "empty"),
-    "text": (b"just words, no picture", "not a picture"),
-    "truncated JPEG": (WHOLE[: len(WHOLE) // 2], "damaged.*download it again"),
-    "truncated PNG": (encoded(colour((1, 2, 3)).resize((200, 200)))[:300], "damaged"),
-    "damaged PNG": (encoded(colour((1, 2, 3)))[:30] + bytes(40), "damaged|not a picture"),
-    "decompression bomb": (bomb(), "too large"),
-    "wide": (encoded(Image.new("1", (61_000, 1000))), "too large: 61000 x 1000"),
-    "decimal numbers": (encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"), "decimal numbers"),
-    "large whole numbers": (encoded(Image.fromarray(np.full((9, 9), 70_000, np.int32)), "TIFF"), "up to 70,000"),
-    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
-    "iPhone photo": (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC photo.*JPEG"),
-    "iPhone burst": (b"\0\0\0\x18ftyphevc" + bytes(60), "HEIC photo.*JPEG"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture.*export it as JPEG or PNG"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_is_no_picture_is_refused_with_a_reason(name):
-    held, why = BAD[name]
-    with pytest.raises(pictures.PictureRefused, match=why):
-        pictures.read(held)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_no_damage_escapes_as_another_error(seed):
-    """Bytes turned at random in pictures of all kinds: a picture or a refusal, never a crash."""
-    rng = np.random.default_rng(seed)
-    held = bytearray(list(ODD.values())[seed % len(ODD)][0])
-    for place in rng.integers(0, len(held), 1 + seed % 7):
-        held[place] = rng.integers(0, 256)
-    try:
-        image, _ = pictures.read(bytes(held), pixels=8)
-        assert image.shape == (8, 8, 3)
-    except pictures.PictureRefused as error:
-        assert str(error)
-
-
-def test_fits_crop_pad_and_squash():
-    wide = Image.new("RGB", (30, 10), (0, 0, 0))
-    wide.paste((255, 255, 255), (10, 0, 20, 10))
-    crop, pad, squash = (pictures.read(encoded(wide), pixels=30, fit=fit)[0] for fit in ("crop", "pad", "squash"))
-    assert crop.mean() > 240
-    assert 120 < pad[2, 15, 0] < 135 and pad[15, 15, 0] > 240 and pad[15, 2, 0] < 15
-    assert squash[2, 15, 0] > 240 and squash[15, 2, 0] < 15
-    with pytest.raises(ValueError, match="fit must be one of crop, pad, squash.*Received: 'stretch'"):
-        pictures.read(encoded(wide), fit="stretch")
-
-
-def test_large_jpegs_are_decoded_small(monkeypatch):
-    big = encoded(Image.new("RGB", (4000, 3000), (9, 99, 199)), "JPEG")
-    seen = []
-    monkeypatch.setattr(picture_files, "_rgb", lambda image, notes: seen.append(image.size) or image.convert("RGB"))
-    image, _ = pictures.read(big, pixels=32)
-    assert seen[0][0] < 1000 and np.abs(image.astype(int) - (9, 99, 199)).max() < 6
-
-
-def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    """A film among the photos must not fill the memory; the file here is sparse and takes no room."""
-    film = tmp_path / "film.png"
-    film.touch()
-    os.truncate(film, 3_000_000_000)
-    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("it was read"))
-    with pytest.raises(pictures.PictureRefused, match="too large: 3,000 MB; files of at most 200 MB"):
-        pictures.read(film)
-
-
-# --- a folder
 
 
 def test_a_folder_becomes_a_data_set(album):

@@ -1,0 +1,86 @@
+"""One picture file: odd ones are read, others refused with a reason."""
+
+import os
+
+import numpy as np
+import pytest
+from made_pictures import encoded
+from odd_pictures import BAD, ODD
+from PIL import Image
+
+from tl_helpers import picture_files, pictures
+
+
+def test_what_is_read_is_the_picture():
+    made = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
+    image, notes = pictures.read(encoded(Image.fromarray(made)), pixels=16)
+    assert image.dtype == np.uint8 and notes == []
+    np.testing.assert_array_equal(image, made)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_become_rgb(name):
+    held, expected, note = ODD[name]
+    image, notes = pictures.read(held, pixels=8)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+    assert np.abs(image[4, 4].astype(int) - expected).max() <= 3, image[4, 4]
+    assert note in notes if note else notes == []
+
+
+def test_a_photo_is_turned_upright():
+    photo = Image.new("RGB", (20, 20), (255, 255, 255))
+    photo.paste((0, 0, 0), (0, 0, 20, 10))  # black above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise: black belongs right
+    image, notes = pictures.read(encoded(photo, "PNG", exif=exif), pixels=20)
+    assert image[:, 15:].mean() < 30 and image[:, :5].mean() > 225 and notes == ["turned upright (EXIF)"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_picture_is_refused_with_a_reason(name):
+    held, why = BAD[name]
+    with pytest.raises(pictures.PictureRefused, match=why):
+        pictures.read(held)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_damage_escapes_as_another_error(seed):
+    """Bytes turned at random in pictures of all kinds: a picture or a refusal, never a crash."""
+    rng = np.random.default_rng(seed)
+    held = bytearray(list(ODD.values())[seed % len(ODD)][0])
+    for place in rng.integers(0, len(held), 1 + seed % 7):
+        held[place] = rng.integers(0, 256)
+    try:
+        image, _ = pictures.read(bytes(held), pixels=8)
+        assert image.shape == (8, 8, 3)
+    except pictures.PictureRefused as error:
+        assert str(error)
+
+
+def test_fits_crop_pad_and_squash():
+    wide = Image.new("RGB", (30, 10), (0, 0, 0))
+    wide.paste((255, 255, 255), (10, 0, 20, 10))
+    crop, pad, squash = (pictures.read(encoded(wide), pixels=30, fit=fit)[0] for fit in ("crop", "pad", "squash"))
+    assert crop.mean() > 240
+    assert 120 < pad[2, 15, 0] < 135 and pad[15, 15, 0] > 240 and pad[15, 2, 0] < 15
+    assert squash[2, 15, 0] > 240 and squash[15, 2, 0] < 15
+    with pytest.raises(ValueError, match="fit must be one of crop, pad, squash.*Received: 'stretch'"):
+        pictures.read(encoded(wide), fit="stretch")
+
+
+def test_large_jpegs_are_decoded_small(monkeypatch):
+    big = encoded(Image.new("RGB", (4000, 3000), (9, 99, 199)), "JPEG")
+    seen = []
+    monkeypatch.setattr(picture_files, "_rgb", lambda image, notes: seen.append(image.size) or image.convert("RGB"))
+    image, _ = pictures.read(big, pixels=32)
+    assert seen[0][0] < 1000 and np.abs(image.astype(int) - (9, 99, 199)).max() < 6
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A film among the photos must not fill the memory; the file here is sparse and takes no room."""
+    film = tmp_path / "film.png"
+    film.touch()
+    os.truncate(film, 3_000_000_000)
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("it was read"))
+    with pytest.raises(pictures.PictureRefused, match="too large: 3,000 MB; files of at most 200 MB"):
+        pictures.read(film)
