@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tl_helpers import results
+from tl_helpers import results, runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -110,3 +110,21 @@ def album(tmp_path):
     fill(tmp_path / "red", (200, 10, 10))
     fill(tmp_path / "blue", (10, 10, 200))
     return tmp_path
+
+
+@pytest.fixture
+def scratch(monkeypatch, tmp_path):
+    """A folder for the runs of a test at quick, which records nothing."""
+    monkeypatch.setenv("TL_SCRATCH", str(tmp_path))
+    monkeypatch.setenv("TL_SCALE", "quick")
+    monkeypatch.delenv("TL_RECORD", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def package_records(monkeypatch, tmp_path):
+    """An empty folder in place of the package's records."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(runtime, "records_folder", lambda: folder)
+    return folder

@@ -4,6 +4,7 @@ import json
 import statistics
 
 import pytest
+from made_records import put
 
 from tl_helpers import bands, runtime
 
@@ -94,3 +95,56 @@ def test_what_two_machines_recorded_at_quick_is_expected_midway(monkeypatch, tmp
     (tmp_path / "demo.jsonl").write_text(line("a", 0.1, 9) + line("b", 0.5) + line("b", 0.4) + line("c", 0.56))
     (row,) = bands.propose("demo")
     assert row["expected"] == 0.48 and row["half_width"] == 0.1, "another recipe and an older run of b do not count"
+
+
+def test_bands_follow_the_rules(package_records):
+    for seed, value in enumerate((0.50, 0.56, 0.62)):
+        put(package_records, seed=seed, test_accuracy=value, seconds=5.0)
+    put(package_records, scale="quick", test_accuracy=0.4)
+    rows = {(b["scale"], b["metric"]): b for b in bands.propose("demo")}
+    assert rows["full", "test_accuracy"]["half_width"] == pytest.approx(0.18)
+    assert rows["quick", "test_accuracy"]["half_width"] == pytest.approx(0.10)
+    assert ("full", "seconds") not in rows
+
+
+def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
+    put(package_records, test_accuracy=0.60)
+    assert bands.check() and "no band" in bands.check()[0]
+    bands.write(["demo"])
+    assert bands.check() == []
+    other = tmp_path / "run"
+    other.mkdir()
+    put(other, test_accuracy=0.63)
+    (problem,) = bands.check(other)
+    assert "0.63 is outside 0.6 ± 0.02" in problem
+
+
+def test_an_experiment_of_nothing_but_times_has_no_bands(package_records):
+    put(package_records, experiment="times", run_seconds=5.0)
+    put(package_records, test_accuracy=0.60)
+    for _ in range(2):  # what was written must be readable when others are written
+        bands.write(["demo", "times"])
+    assert {b["experiment"] for b in bands.load()} == {"demo"} and bands.check() == []
+
+
+def test_small_scales_are_judged_by_their_mean_full_by_each_seed(package_records):
+    for scale in ("quick", "full"):
+        for seed, value in enumerate((0.45, 0.75)):
+            put(package_records, scale=scale, seed=seed, test_accuracy=value)
+    row = {"pair": None, "arm": "a", "metric": "test_accuracy", "expected": 0.6, "half_width": 0.1}
+    rows = [{"scale": scale, **row} for scale in ("quick", "full")]
+    (package_records / "bands.yml").write_text(json.dumps({"demo": rows}))
+    assert [p.split(" / ")[1] for p in bands.check()] == ["full", "full"]
+
+
+def test_records_of_older_weights_are_found(package_records):
+    put(package_records, weights={"name": "tiny-imagenet", "sha256": "0" * 64}, test_accuracy=0.6)
+    assert "older weights" in bands.check_weights()[0]
+
+
+def test_the_packages_own_records_lie_in_their_bands():
+    assert bands.check() == []
+
+
+def test_no_shown_record_was_made_with_older_weights():
+    assert bands.check_weights() == []

@@ -1,0 +1,133 @@
+"""Interrupted runs go on, and no checkpoint is taken for another's."""
+
+import os
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from short_training import RECIPE, Digits, build, fit
+
+from tl_helpers import checkpoints, evaluation, results, runtime, training
+
+
+@pytest.fixture
+def data():
+    return Digits()
+
+
+@pytest.fixture(autouse=True)
+def folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("stages", [(), ((1, 4), (3, 8))])
+def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, capsys, stages):
+    side = None if stages else 8
+    whole = build(side=side)
+    recipe = replace(RECIPE, stages=stages)
+    expected = fit(whole, data, recipe)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
+
+    class Interrupted(Exception):
+        pass
+
+    class Stopper(training._Watch):
+        def end(self, trained, validated):
+            super().end(trained, validated)
+            if len(self.state.run.history) == 2:
+                raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_Watch", Stopper)
+        with pytest.raises(Interrupted):
+            fit(build(side=side), data, recipe)
+    resumed = build(seed=99, side=side)  # other initial weights: everything must come from the checkpoint
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "_commit", lambda: {"commit": "f" * 40, "dirty": True})
+        run = fit(resumed, data, recipe)
+    told = capsys.readouterr().out
+    assert len(run.history) == 4 and "goes on with commit ffffffffff with uncommitted changes" in told
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+    assert run.history[-1]["val_loss"] == pytest.approx(expected.history[-1]["val_loss"], rel=1e-3)
+
+
+def test_a_damaged_checkpoint_starts_anew_and_a_finished_run_leaves_none(data, tmp_path, capsys):
+    path = tmp_path / "state.npz"
+    path.write_bytes(b"half a file")
+    model = build()
+    run = fit(model, data, replace(RECIPE, epochs=1), checkpoint=path)
+    assert "starting this run anew" in capsys.readouterr().out
+    evaluation.test(run, model, data)
+    assert not path.exists()
+
+
+@pytest.fixture
+def kept(data, monkeypatch):
+    """Trains with a checkpoint after each epoch; the run is not finished, so its checkpoint stays."""
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
+    return lambda model, **more: fit(model, data, replace(RECIPE, epochs=2, monitor_best=True), **more)
+
+
+def other():
+    """A model of other shapes than ``build``'s, for the same data."""
+    runtime.set_seed(0)
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+
+
+def test_another_model_under_the_same_name_starts_anew(kept, capsys):
+    kept(build())
+    model = other()
+    assert len(kept(model).history) == 2
+    assert "holds the state of another model" in capsys.readouterr().out
+
+
+def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
+    path = tmp_path / "state.npz"
+    kept(build(), checkpoint=path)
+    before, model = path.read_bytes(), build(seed=1)
+    weights = model.get_weights()
+    with pytest.raises(
+        ValueError, match=r"the state of demo / a / seed 0 \(another backbone\); remove it or name another"
+    ):
+        kept(model, checkpoint=path, backbone="vgg16")
+    with pytest.raises(ValueError, match="the state of another model .*; remove it or name another"):
+        kept(other(), checkpoint=path)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
+    assert path.read_bytes() == before
+    np.savez(path, thesis=np.ones(3))
+    with pytest.raises(ValueError, match="holds no state of a run"):
+        kept(build(), checkpoint=path)
+
+
+def test_backbone_and_versions_are_part_of_a_checkpoints_name(monkeypatch):
+    def path(backbone):
+        return checkpoints.default_path(results.Run("demo", "a", 0, backbone=backbone))
+
+    first = path("vgg16")
+    assert first == path("vgg16") != path("mobilenet-0.5")
+    monkeypatch.setattr(runtime, "versions", lambda: {"keras": "4.0"})
+    assert path("vgg16") != first
+
+
+def test_half_written_checkpoints_of_killed_processes_are_removed(kept, tmp_path):
+    folder = tmp_path / "cache" / "checkpoints"
+    folder.mkdir(parents=True)
+    old, new, foreign = folder / "x.npz.1.part", folder / "y.npz.2.part", tmp_path / "film.part"
+    for path in (old, new, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
+    kept(build())
+    kept(build(), checkpoint=tmp_path / "state.npz")
+    assert not old.exists() and new.exists() and foreign.exists()
+
+
+def test_without_room_for_a_checkpoint_training_goes_on(data, monkeypatch, tmp_path):
+    (tmp_path / "in the way").write_text("a file")
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY_SECONDS", 0.0)
+    with pytest.warns(UserWarning, match="set TL_CACHE to a folder of yours"):
+        run = fit(build(), data, checkpoint=tmp_path / "in the way" / "state.npz")
+    assert len(run.history) == RECIPE.epochs
