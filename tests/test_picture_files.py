@@ -1,12 +1,13 @@
 """One picture file: odd ones are read, others refused with a reason."""
 
+import io
 import os
 
 import numpy as np
 import pytest
 from made_pictures import encoded
 from odd_pictures import BAD, ODD
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tl_helpers import picture_files, pictures
 
@@ -34,6 +35,66 @@ def test_a_photo_is_turned_upright():
     exif[0x0112] = 6  # to be turned a quarter clockwise: black belongs right
     image, notes = pictures.read(encoded(photo, "PNG", exif=exif), pixels=20)
     assert image[:, 15:].mean() < 30 and image[:, :5].mean() > 225 and notes == ["turned upright (EXIF)"]
+
+
+def held_as(orientation, photo, kind="JPEG", **more) -> bytes:
+    """A photo with this orientation in its EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(photo, kind, exif=exif, **more)
+
+
+QUARTERS = Image.fromarray(np.kron(np.array([[10, 80], [160, 250]], np.uint8), np.ones((16, 16), np.uint8))).convert(
+    "RGB"
+)
+
+
+@pytest.mark.parametrize("kind, options", [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_turned_as_viewers_turn_it(orientation, kind, options):
+    held = held_as(orientation, QUARTERS, kind, **options)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(held))).convert("RGB"))
+    image, notes = pictures.read(held, pixels=32)
+    assert np.abs(image.astype(int) - expected).max() <= 1
+    assert notes == ([] if orientation == 1 else ["turned upright (EXIF)"])
+
+
+@pytest.mark.parametrize(
+    "value", [b"\0\x03\0\0\0\1\0\0\0\0", b"\0\x03\0\0\0\1\0\x09\0\0", b"\0\2\0\0\0\0026\0\0\0"], ids=["0", "9", "'6'"]
+)
+def test_an_orientation_that_exif_does_not_know_turns_nothing_and_says_nothing(value):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    odd = exif.tobytes().replace(b"\x01\x12\0\x03\0\0\0\1\0\6\0\0", b"\x01\x12" + value)
+    assert odd != exif.tobytes()
+    image, notes = pictures.read(encoded(QUARTERS, "PNG", exif=odd), pixels=32)
+    np.testing.assert_array_equal(image, np.asarray(QUARTERS))
+    assert notes == []
+
+
+def test_an_odd_tag_beside_the_orientation_damages_no_photo():
+    """A text where EXIF wants a number: Pillow reads it, but could not write it again."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    odd = exif.tobytes().replace(b"\x01\x0f\x00\x02", b"\x01\x07\x00\x02")
+    image, notes = pictures.read(encoded(QUARTERS, "PNG", exif=odd), pixels=32)
+    np.testing.assert_array_equal(image, np.rot90(np.asarray(QUARTERS), -1))
+    assert notes == ["turned upright (EXIF)"]
+
+
+def test_exif_that_cannot_be_read_leaves_the_photo_as_it_lies():
+    image, notes = pictures.read(encoded(QUARTERS, "PNG", exif=b"Exif\0\0no such thing"), pixels=32)
+    np.testing.assert_array_equal(image, np.asarray(QUARTERS))
+    assert notes == ["EXIF cannot be read: not turned"]
+
+
+def test_a_full_memory_is_no_fault_of_the_file(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(picture_files, "_rgb", full)
+    with pytest.raises(MemoryError):
+        pictures.read(encoded(QUARTERS))
 
 
 @pytest.mark.parametrize("name", BAD)

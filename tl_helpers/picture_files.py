@@ -13,6 +13,13 @@ MOST_PIXELS = 60_000_000  # a telephone's "50 megapixels" are 8192 x 6144
 MOST_BYTES = 200_000_000  # a larger file is no photo; it is refused before it is read
 MOST_CUT = 1.5  # of a picture of a longer shape, cropping leaves out so much that it is said
 FITS = ("crop", "pad", "squash")
+ORIENTATION = 0x0112  # the EXIF tag in which a telephone says how it was held
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes a picture upright, by its orientation; 1, and what EXIF does not know, leave it as it lies."""
 
 
 class PictureRefused(ValueError):
@@ -41,7 +48,7 @@ def read(source: Path | str | bytes, *, pixels: int = 32, fit: str = "crop") -> 
         warnings.simplefilter("ignore")  # Pillow warns of large or odd files; both are judged here
         try:
             return _decode(held, pixels, fit)
-        except PictureRefused:
+        except (PictureRefused, MemoryError):  # a full memory is no fault of the file
             raise
         except Exception as error:  # a decoder meets damaged bytes with almost any exception
             raise PictureRefused(_reason(held, error)) from error
@@ -76,12 +83,24 @@ def _decode(held: bytes, pixels: int, fit: str) -> tuple[np.ndarray, list[str]]:
             notes.append("several frames: the first")
         image.draft(None, (4 * pixels, 4 * pixels))  # a large JPEG is decoded at a smaller size
         image.load()
-        if image.getexif().get(0x0112, 1) not in (0, 1):
-            notes.append("turned upright (EXIF)")
+        image = _upright(image, notes)
         if fit == "crop" and max(image.size) > MOST_CUT * min(image.size):
             notes.append("the middle square only")
-        image = _rgb(ImageOps.exif_transpose(image), notes)
+        image = _rgb(image, notes)
     return np.asarray(_square(image, pixels, fit)), notes
+
+
+def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
+    """Turned as its EXIF says. (``ImageOps.exif_transpose`` writes all EXIF anew, and fails on any odd tag in it.)"""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # as with a decoder; the pixels are whole
+        notes.append("EXIF cannot be read: not turned")
+        return image
+    if turn is None:
+        return image
+    notes.append("turned upright (EXIF)")
+    return image.transpose(turn)
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
