@@ -80,6 +80,70 @@ def test_everything_odd_at_once(album):
     assert not (set(why) & {name for name, _ in seen.changed})
 
 
+def test_the_table_opens_with_counts_where_files_share_a_reason(album):
+    for i in range(40):
+        (album / "blue" / f"half {i}.png").write_bytes(encoded(colour((1, 2, i)))[:60])
+        (album / "red" / f"grey {i}.png").write_bytes(encoded(Image.fromarray(GREY + np.uint8(i))))
+    shutil.copy(album / "blue" / "0.png", album / "blue" / "again.png")
+    shutil.copy(album / "blue" / "0.png", album / "red" / "a copy.png")
+    (album / "red" / "flat.png").write_bytes(encoded(Image.new("L", (90, 10), 7)))
+    _, seen = load(album)
+    rows = [tuple(row) for row in seen.table().rows]
+    assert rows[:5] == [
+        ("skipped", "40 of 42", "damaged"),
+        ("skipped", "1 of 42", "the same file as another"),
+        ("skipped", "1 of 42", "the same file as one in another class"),
+        ("changed", "41 of 41", "grey to RGB"),
+        ("changed", "1 of 41", "the middle square only"),
+    ]
+    assert rows[5] == ("used", "blue", "6 pictures") and ("skipped", "… and 12 more", "") in rows
+    assert len(seen.skipped) == 42, "the attribute holds all"
+
+
+def test_no_counts_where_every_file_has_its_own_reason(album):
+    Image.fromarray(GREY).save(album / "red" / "grey.png")
+    (album / "red" / ".DS_Store").touch()
+    (album / "red" / "empty.png").touch()
+    assert [row[0] for row in load(album)[1].table().rows] == ["used", "used", "skipped", "skipped", "changed"]
+
+
+def test_what_systems_leave_behind_is_no_class(album):
+    for name in ("@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"):
+        fill(album / name, (90, 90, 10))
+        fill(album / "red" / name, (90, 90, 30))
+    data, seen = load(album)
+    assert data.class_names == ("blue", "red") and seen.used == {"blue": 6, "red": 6}
+    assert {why for _, why in seen.skipped} == {"hidden or a system's own"} and len(seen.skipped) == 8
+
+
+def test_classes_one_level_deeper_are_asked_about(album, tmp_path):
+    for name, rgb in {"animals/cat": (1, 200, 1), "animals/dog": (90, 200, 1), "vehicles/car": (90, 1, 200)}.items():
+        fill(tmp_path / "high" / name, rgb)
+    fill(tmp_path / "high" / "plants", (200, 200, 1))
+    fill(tmp_path / "high" / "plants" / "trees", (200, 100, 1))
+    _, seen = load(tmp_path / "high")
+    assert [folder for folder, _ in seen.doubts] == ["animals/"]
+    assert "folders inside it (cat, dog): are those the classes? Then load this folder" in seen.doubts[0][1]
+    assert seen.table().rows[0][:2] == ["is it right?", "animals/"] and "In doubt: 1." in str(seen)
+    assert load(tmp_path / "high" / "animals")[1].doubts == []
+
+
+def test_a_part_of_a_split_among_classes_is_noticed(album):
+    fill(album / "Train", (10, 200, 10))
+    _, seen = load(album)
+    assert [folder for folder, _ in seen.doubts] == ["Train/"] and "or a part of a split?" in seen.doubts[0][1]
+    shutil.rmtree(album / "Train")
+    fill(album / "Train" / "red", (10, 200, 10))
+    with pytest.raises(ValueError, match="looks split already: it holds Train.*A class of such a name"):
+        load(album)
+
+
+def test_the_home_folder_may_be_named(album, monkeypatch):
+    monkeypatch.setenv("HOME", str(album.parent))
+    monkeypatch.setenv("USERPROFILE", str(album.parent))
+    assert load(f"~/{album.name}")[1].used == {"blue": 6, "red": 6}
+
+
 def test_the_only_copy_left_of_a_picture_stays(album):
     """A class that is too small to use does not keep its copy of another class's picture."""
     (album / "an only one").mkdir()

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from tl_helpers.picture_files import PictureRefused, held_bytes, read
 __all__ = ["FolderReport", "load_folder", "read"]
 
 ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
-SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
+SYSTEM_FILES = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "#recycle", "$recycle.bin", "lost+found",
+    "system volume information",
+}  # fmt: skip
 
 
 @dataclass(repr=False)
@@ -29,18 +33,26 @@ class FolderReport:
         used: class name to the number of pictures used.
         skipped: (file or folder, why it was left out).
         changed: (file, what had to be done to it) for pictures that were used.
+        doubts: (class folder, what may be wrong with it); it was used all the same.
     """
 
     folder: str
     used: dict[str, int] = field(default_factory=dict)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     changed: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
 
     def table(self, rows: int = 30) -> report.Table:
-        """Classes with their counts, then what was skipped, then what was changed; at most so many rows of each."""
-        parts = [("used", [(name, f"{count} pictures") for name, count in self.used.items()])]
+        """Reasons that were met more than once, with their counts; then each doubt, class, file skipped and file changed.
+
+        Args:
+            rows: at most so many of each; the attributes hold all.
+        """
+        parts = [("is it right?", self.doubts)]
+        parts += [("used", [(name, f"{count} pictures") for name, count in self.used.items()])]
         parts += [("skipped", self.skipped), ("changed", self.changed)]
-        lines = []
+        lines = [("skipped", *line) for line in _counted([[why] for _, why in self.skipped])]
+        lines += [("changed", *line) for line in _counted([notes.split(", ") for _, notes in self.changed])]
         for what, found in parts:
             lines += [(what, name, why) for name, why in found[:rows]]
             if len(found) > rows:
@@ -52,6 +64,7 @@ class FolderReport:
         return (
             f"{sum(self.used.values())} pictures of {len(self.used)} classes used, {len(self.skipped)} files or "
             f"folders skipped, {len(self.changed)} pictures changed to fit."
+            + (f" In doubt: {len(self.doubts)}." if self.doubts else "")
         )
 
     def _repr_html_(self) -> str:
@@ -79,7 +92,7 @@ def load_folder(
     fewer than three pictures. Links to files are followed, links to folders only for a class folder itself.
 
     Args:
-        path: the folder; each folder in it is a class.
+        path: the folder; each folder in it is a class. ``~`` is your home folder.
         pixels, fit: as in ``read``.
         val, test: shares of each class kept for validation and for the test, at least one picture each.
         seed: draws the split.
@@ -91,15 +104,15 @@ def load_folder(
         FileNotFoundError: there is no such folder.
         ValueError: it holds no class folders, or two of one name, is split already, has fewer than two usable classes; or shares out of range.
     """
-    root = Path(path)
+    root = Path(path).expanduser()
     folders = _class_folders(root)
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
         raise ValueError(f"val and test must be shares above 0, together below 1. Received: {val}, {test}")
     seen, images, labels, hashes = FolderReport(str(root)), [], [], {}
     _stray_files(root, seen)
     for class_name, folder in tqdm(folders.items(), unit="class", desc="pictures", disable=not progress, leave=False):
-        taken = (_take(file, root, seen, hashes, pixels, fit) for file in _files(folder, root, seen))
-        found = [picture for picture in taken if picture is not None]
+        taken = ((file, _take(file, root, seen, hashes, pixels, fit)) for file in _files(folder, root, seen))
+        found = {file: picture for file, picture in taken if picture is not None}
         if len(found) < 3:
             why = "empty class" if not found else f"only {len(found)} usable pictures"
             seen.skipped.append((f"{_shown(folder, root)}/", f"{why}; a class needs at least 3 (train, val, test)"))
@@ -110,9 +123,10 @@ def load_folder(
             continue
         labels += [len(seen.used)] * len(found)
         seen.used[class_name] = len(found)
-        images += found
+        images += found.values()
+        seen.doubts += [(f"{_shown(folder, root)}/", doubt) for doubt in _doubts(folder, found)]
     if len(seen.used) < 2:
-        inner = next((f for f in folders.values() if any(i.is_dir() and not _hidden(i) for i in f.iterdir())), None)
+        inner = next((f for f in folders.values() if _inside(f)[0]), None)
         deeper = f" {inner} holds folders itself: are those the classes? Then give that one." if inner else ""
         raise ValueError(
             f"{root} must hold at least two classes with three pictures each. Received: "
@@ -139,12 +153,48 @@ def _class_folders(root: Path) -> dict[str, Path]:
             f"{root} holds no folders. Make one folder for each class in it, named after the class, and put the pictures there"
         )
     split = [n for n in named if n.lower() in ALREADY_SPLIT]
-    if len(split) >= 2 or len(split) == len(named):  # other folders, such as annotations, may lie beside them
+    nested = any(folders and not files for folders, files in (_inside(named[n]) for n in split))
+    if len(split) >= 2 or len(split) == len(named) or nested:  # others, such as annotations, may lie beside them
         raise ValueError(
             f"{root} looks split already: it holds {', '.join(split)}. Give one of these folders (the one with the most "
-            "pictures); the split into train, val and test is drawn here, by the seed"
+            "pictures); the split into train, val and test is drawn here, by the seed. (A class of such a name, a train "
+            "among cars, must hold its pictures itself, not in folders)"
         )
     return named
+
+
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders and files in a folder, without those of a system; none where it may not be opened."""
+    try:
+        found = [inner for inner in folder.iterdir() if not _hidden(inner)]
+    except OSError:
+        return [], []
+    folders = [inner for inner in found if inner.is_dir()]
+    return folders, [inner for inner in found if inner not in folders]
+
+
+def _doubts(folder: Path, files: Iterable[Path]) -> Iterator[str]:
+    """What may be wrong with a class folder, by its name and by where in it the pictures that are used lie."""
+    inner = sorted({_printable(file.relative_to(folder).parts[0]) for file in files if file.parent != folder})
+    if len(inner) > 1 and all(file.parent != folder for file in files):
+        more = ", …" if len(inner) > 3 else ""
+        yield f"all pictures lie in folders inside it ({', '.join(inner[:3])}{more}): are those the classes? Then load this folder"
+    if folder.name.lower() in ALREADY_SPLIT:
+        yield "a class of this name, or a part of a split? The split is drawn here: give one folder of class folders"
+
+
+def _counted(reasons: list[list[str]]) -> list[tuple[str, str]]:
+    """Rows with the reasons of files (each may have several), most frequent first; none where no two files share one."""
+    kinds = Counter(kind for own in reasons for kind in {_kind(reason) for reason in own})
+    often = max(kinds.values(), default=0) > 1
+    return [(f"{count} of {len(reasons)}", kind) for kind, count in kinds.most_common()] if often else []
+
+
+def _kind(reason: str) -> str:
+    """A reason without what is one file's own: ``damaged: …`` is one kind."""
+    if reason.startswith("the same file as"):
+        return "the same file as " + ("one in another class" if ", in another class" in reason else "another")
+    return re.split(r"[:;(]|, ", reason)[0].strip()
 
 
 def _stray_files(root: Path, seen: FolderReport) -> None:
