@@ -1,6 +1,8 @@
 """A model with its class names travels as one file, and answers on the command line."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 
@@ -57,6 +59,8 @@ def test_the_exported_model_gives_the_same_outputs(trained, tmp_path):
         predictor.run_exported(folder, images), saved.model.predict_on_batch(images), rtol=1e-5, atol=1e-5
     )
     assert (folder / "class_names.txt").read_text(encoding="utf-8").split() == ["blue", "röd"]
+    assert json.loads((folder / "reading.json").read_text(encoding="utf-8")) == {"pixels": 8, "fit": "pad"}
+    assert {path.name for path in folder.iterdir()} <= predictor.EXPORTED
     (folder / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match=r"an earlier export. Received: a folder with other files \(thesis.txt\)"):
         predictor.export(saved, folder)
@@ -111,8 +115,12 @@ def test_wrong_model_files_are_named(trained, tmp_path):
 def test_predict_shows_a_table(trained, album, capsys):
     assert cli.main(["predict", str(trained[1]), str(album / "red" / "0.png"), str(album / "blue" / "1.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["picture", "1.", "2."]
+    assert lines[0].split() == ["picture", "1.", "(stated", "confidence)", "2."]
     assert "röd 9" in lines[1] and "0.png" in lines[1] and "blue 9" in lines[2]
+    second = lines[0].index("2.")
+    assert lines[1][second:].startswith("blue") and lines[2][second:].startswith("röd"), (
+        "columns stand below each other"
+    )
 
 
 def test_predict_looks_a_pattern_up_where_the_shell_did_not(trained, album, capsys):
@@ -128,6 +136,44 @@ def test_predict_as_json_names_what_it_refused(trained, album, capsys):
     bad, good = map(json.loads, told.out.splitlines())
     assert "not a picture" in bad["error"] and "bad.png" in told.err
     assert [guess["class"] for guess in good["top"]] == ["röd"]
+
+
+def test_predict_prints_each_picture_when_it_is_done(trained, album, capsys, monkeypatch):
+    """Interrupted after two of three, the two stand there, and nothing promises to go on."""
+    done, predict = [], predictor.Predictor.predict
+
+    def slow(found, picture, top):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(picture)
+        return predict(found, picture, top)
+
+    monkeypatch.setattr(predictor.Predictor, "predict", slow)
+    assert cli.main(["predict", str(trained[1]), *(str(album / "red" / f"{i}.png") for i in range(3))]) == 130
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == ["picture", *map(str, done)]
+    assert "what is printed above is whole" in told.err and "go on" not in told.err
+
+
+def test_predict_shows_its_progress_where_the_rows_go_into_a_file(trained, album, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert cli.main(["predict", str(trained[1]), *map(str, sorted((album / "red").iterdir()))]) == 0
+    told = capsys.readouterr()
+    assert "0/6" in told.err and len(told.out.splitlines()) == 7
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are no text")
+@pytest.mark.parametrize("coding", ["ascii", "utf-8"])
+def test_a_name_that_the_terminal_cannot_show_costs_no_row(trained, album, coding, monkeypatch):
+    named = album / "red" / os.fsdecode(b"caf\xe9 \xc3\xa9.png")
+    named.write_bytes((album / "red" / "0.png").read_bytes())
+    for more in ([], ["--json"]):
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding=coding)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert cli.main(["predict", str(trained[1]), str(named), str(album / "red" / "1.png"), *more]) == 0
+        lines = terminal.buffer.getvalue().decode(coding).splitlines()
+        assert len(lines) == (2 if more else 3) and "1.png" in lines[-1]
+    assert json.loads(lines[0])["picture"] == str(named)
 
 
 def test_predict_reports_a_missing_model_or_picture(trained, tmp_path, capsys):

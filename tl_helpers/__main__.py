@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import glob
+import json
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"interrupted; {chosen.again}", file=sys.stderr)
         return 130
 
 
@@ -30,9 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tl_helpers", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
+    def command(name: str, run, text: str, again: str = "run the same command again to go on", more: str = ""):
+        added = commands.add_parser(name, help=text, description=text + more)
+        added.set_defaults(run=run, again=again)
         return added
 
     fetch = command("fetch", _fetch, "download all data and weights beforehand (or only those named)")
@@ -58,7 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--folder", type=Path, help="check the runs noted in this folder (default: the package's records)"
     )
-    predict = command("predict", _predict, "say what a saved model sees in pictures")
+    predict = command(
+        "predict",
+        _predict,
+        "say which of its classes a saved model sees in pictures",
+        "what is printed above is whole; the same command begins with the first picture again",
+        ". The percentages are the model's own stated confidence. It knows its classes alone: whatever else a picture "
+        "shows, it names one of them",
+    )
     predict.add_argument("model", type=Path, metavar="MODEL", help="a .keras file written by predictor.save")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files (PNG, JPEG, WebP …)")
     predict.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to show (default: 3)")
@@ -175,31 +183,63 @@ def _check_bands(chosen: argparse.Namespace) -> int:
 
 
 def _predict(chosen: argparse.Namespace) -> int:
-    """Every picture's likeliest classes; one that cannot be read does not keep the others from being read."""
-    import json
-
-    from tl_helpers import report
-    from tl_helpers.picture_files import PictureRefused
-
+    """Every picture's likeliest classes, line by line; one that cannot be read does not keep the others from being read."""
     with _native_notes_hidden():
         from tl_helpers import predictor
 
-        found, rows, refused = predictor.load(chosen.model), [], 0
-    for picture in _expanded(chosen.pictures):
-        try:
-            answer = found.predict(picture, chosen.top)
-        except PictureRefused as error:
-            refused += 1
-            answer = {"error": str(error)}
-            print(f"{picture}: {error}", file=sys.stderr)
-        if chosen.json:
-            print(json.dumps({"picture": str(picture), **answer}, ensure_ascii=False))
-        shown = [f"{guess['class']} {guess['probability']:.1%}" for guess in answer.get("top", [])]
-        rows += [[str(picture), *shown]] if shown else []
-    if rows and not chosen.json:
-        places = ["picture", *(f"{place}." for place in range(1, len(rows[0])))]
-        print(report.Table(places, rows))
+        found = predictor.load(chosen.model)
+    pictures, refused = list(_expanded(chosen.pictures)), []
+    answers = _answers(found, pictures, chosen.top, refused)
+    for line in _json_lines(answers) if chosen.json else _table_lines(answers, pictures, found.class_names, chosen.top):
+        print(line, flush=True)
     return 1 if refused else 0
+
+
+def _answers(found, pictures: Sequence[Path], top: int, refused: list[Path]) -> Iterator[tuple[Path, dict]]:
+    """Each picture with what the model says of it, or with why it was refused, which goes to stderr as well."""
+    from tqdm import tqdm
+
+    from tl_helpers.picture_files import PictureRefused
+
+    quiet = sys.stdout.isatty() or not sys.stderr.isatty()  # the lines themselves show how it goes; or nobody looks
+    for picture in tqdm(pictures, unit="picture", leave=False, disable=quiet):
+        try:
+            answer = found.predict(picture, top)
+        except PictureRefused as error:
+            refused.append(picture)
+            answer = {"error": str(error)}
+            tqdm.write(f"{picture}: {error}", file=sys.stderr)
+        yield picture, answer
+
+
+def _json_lines(answers: Iterator[tuple[Path, dict]]) -> Iterator[str]:
+    for picture, answer in answers:
+        told = {"picture": str(picture), **answer}
+        line = json.dumps(told, ensure_ascii=False)
+        yield line if line == _printable(line) else json.dumps(told)
+
+
+def _table_lines(answers, pictures: Sequence[Path], class_names: Sequence[str], top: int) -> Iterator[str]:
+    """Rows under a heading, where there are any; what decides the columns' widths is known before the first answer."""
+    places = min(max(1, top), len(class_names))
+    heads = ["picture", "1. (stated confidence)", *(f"{place}." for place in range(2, places + 1))]
+    widest = max(len(f"{name} 100.0%") for name in class_names)
+    widths = [max(len(_printable(str(name))) for name in ["picture", *pictures])]
+    widths += [max(widest, len(head)) for head in heads[1:]]
+    rows = (
+        [str(p), *(f"{guess['class']} {guess['probability']:.1%}" for guess in a["top"])]
+        for p, a in answers
+        if "top" in a
+    )
+    for number, cells in enumerate(rows):
+        for line in [heads, cells] if number == 0 else [cells]:
+            yield "  ".join(_printable(cell).ljust(width) for cell, width in zip(line, widths)).rstrip()
+
+
+def _printable(text: str) -> str:
+    """What the terminal's encoding does not have is written as ``\\xe9``."""
+    coding = sys.stdout.encoding or "utf-8"
+    return text.encode(coding, "backslashreplace").decode(coding)
 
 
 def _expanded(given: Sequence[Path]) -> Iterator[Path]:

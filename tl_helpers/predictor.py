@@ -1,5 +1,6 @@
 """A trained model as one file: ``save`` it with its class names, ``load`` it, ``predict``, ``export`` it."""
 
+import json
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ import numpy as np
 from tl_helpers import picture_files
 
 LAYER = "classes"
-NAMES = "class_names.txt"
-EXPORTED = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", NAMES}
+NAMES, READING = "class_names.txt", "reading.json"
+EXPORTED = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", NAMES, READING}
 """What an export's folder may hold."""
 
 
@@ -60,10 +61,11 @@ class Predictor:
         return powers / powers.sum(-1, keepdims=True)
 
     def predict(self, source: Path | str | bytes, top: int = 3) -> dict:
-        """What the model sees in one picture file (or its bytes).
+        """Which of its classes the model sees in one picture file (or its bytes).
 
         Returns:
-            ``{"top": [{"class", "probability"}, ...], "notes": [...]}``, the likeliest class first.
+            ``{"top": [{"class", "probability"}, ...], "notes": [...]}``, the likeliest class first. The probability is the
+            model's stated confidence, right as often as its calibration is good; it knows no "none of these".
         Raises:
             PictureRefused: it is no picture that can be read.
         """
@@ -85,11 +87,12 @@ def save(
         model: pixels 0-255 in, logits (n, classes) out.
         path: a file that ends in ``.keras``.
         class_names: one for each logit.
-        pixels, fit: how the training pictures were read (``pictures.load_folder``).
+        pixels, fit: how the training pictures were read: what ``pictures.load_folder`` was given. A model cannot tell.
     Returns:
         The ``Predictor`` that a later ``load`` gives.
     Raises:
-        ValueError: another ending, a wrong number of names, or pictures of another size than the model's input.
+        ValueError: another ending, a wrong number of names, or pictures of another size than the model's input, where
+            the model has only one (the course's backbones take any).
     """
     path = Path(path)
     if path.suffix != ".keras":
@@ -135,8 +138,10 @@ def _predictor(model: keras.Model) -> Predictor:
 def export(predictor: Predictor, folder: Path | str) -> Path:
     """Write the model as a TensorFlow SavedModel, which runs without Keras and without this package.
 
-    Class names go into ``class_names.txt`` beside it, one a line. An earlier export in the same folder is replaced once
-    the new one is whole.
+    Its endpoint ``serve`` takes pixels 0-255, RGB, as float32 (n, pixels, pixels, 3), and gives logits (n, classes); their
+    softmax are the probabilities. Beside it lie ``class_names.txt``, one a line, and ``reading.json``: ``pixels`` and
+    ``fit``, by which a file becomes such a picture (as in ``pictures.read``). An earlier export in the same folder is
+    replaced once the new one is whole.
 
     Returns:
         The folder.
@@ -162,6 +167,8 @@ def export(predictor: Predictor, folder: Path | str) -> Path:
         new, old = Path(draft) / "new", Path(draft) / "old"
         predictor.model.export(new, format="tf_saved_model", verbose=False)
         (new / NAMES).write_text("\n".join(predictor.class_names) + "\n", encoding="utf-8")
+        reading = {"pixels": predictor.pixels, "fit": predictor.fit}
+        (new / READING).write_text(json.dumps(reading) + "\n", encoding="utf-8")
         if target.exists():
             target.rename(old)
         try:
