@@ -1,14 +1,17 @@
 """The local page: what it answers, what it refuses, and that people can use it, in a browser cut off from the net."""
 
 import http.client
+import io
 import json
 import os
 import socket
 import threading
 
 import keras
+import numpy as np
 import pytest
 from local_predictor import BLUE, RED, server
+from PIL import Image
 
 from tl_helpers import __main__ as cli
 from tl_helpers import predictor, serving
@@ -50,6 +53,7 @@ def test_the_page_and_the_classes_are_served(server):
         "model": "colours.keras",
         "classes": ["blue", "<b>röd</b>", "none"],
         "most_bytes": serving.MOST_BYTES,
+        "advice": serving.ADVICE,
     }
     assert ask(server, "HEAD")[2] == b"" and ask(server, path="/../../etc/passwd")[0] == 404
 
@@ -72,7 +76,7 @@ def test_too_large_uploads_are_refused(server, monkeypatch):
     monkeypatch.setattr(serving, "MOST_DRAINED", 4000)
     monkeypatch.setattr(serving._Handler, "timeout", 0.5)
     status, _, answer = ask(server, "POST", "/predict", bytes(3000))
-    assert status == 413 and "at most" in answer["error"]
+    assert status == 413 and "at most" in answer["error"] and answer["error"].endswith(serving.ADVICE)
     status, *_ = ask(server, "POST", "/predict", bytes(10), Content_Length="99999999999999")[:1]
     assert status == 413
 
@@ -102,6 +106,11 @@ def test_another_host_name_is_refused(server, host, method, path):
     host = host and host.format(port=server.server_port)
     status, _, answer = ask(server, method, path, RED if method == "POST" else None, Host=host)
     assert status == 421 and "open this page as http://127.0.0.1" in answer["error"]
+
+
+def test_at_port_80_a_browser_names_no_port():
+    assert {"127.0.0.1", "localhost", "127.0.0.1:80"} <= serving._own_names(80)
+    assert serving._own_names(8765) == {"127.0.0.1:8765", "localhost:8765", "[::1]:8765"}
 
 
 def test_requests_from_another_page_are_refused(server):
@@ -155,6 +164,14 @@ def test_a_taken_port_and_a_missing_model_are_said(server, tmp_path, capsys):
     assert cli.main(["serve", str(tmp_path / "m.keras"), "--port", "99999"]) == 1
     assert cli.main(["serve", str(tmp_path / "none.keras")]) == 1
     assert "no such model file" in capsys.readouterr().err
+
+
+def test_a_large_photo_of_a_telephone_is_taken(server):
+    noise = np.random.default_rng(0).integers(0, 256, (1800, 2400, 3)).astype(np.uint8)
+    held = io.BytesIO()
+    Image.fromarray(noise).save(held, "PNG", compress_level=0)
+    assert 12e6 < len(held.getvalue()) < serving.MOST_BYTES
+    assert ask(server, "POST", "/predict", held.getvalue())[0] == 200
 
 
 def test_serve_says_where_and_stops(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """The page that takes pictures, in a browser: files chosen, dropped and pasted; keyboard, screen reader, colours, telephone."""
 
+import os
 import threading
 from dataclasses import replace
 
@@ -85,12 +86,14 @@ def test_a_chosen_file_is_answered_as_text(opened):
 
 
 @pytest.mark.browser
-def test_bad_and_large_files_are_refused_on_the_page(opened, monkeypatch):
+def test_bad_and_large_files_are_refused_on_the_page(opened, tmp_path):
     page = opened.page
     page.set_input_files("#file", upload("notes.png", b"words"))
     assert opened.status("refused").startswith("notes.png was refused: not a picture in a known format")
-    page.set_input_files("#file", upload("big.png", bytes(serving.MOST_BYTES + 1)))
-    assert "at most 10.0 MB" in opened.status("big.png was refused")
+    (tmp_path / "big.png").touch()
+    os.truncate(tmp_path / "big.png", serving.MOST_BYTES + 1)  # sparse: it takes no room
+    page.set_input_files("#file", tmp_path / "big.png")
+    assert opened.status("big.png was refused").endswith(f"at most 40.0 MB are taken. {serving.ADVICE}")
     assert page.locator("#results .error").count() == 2
     page.set_input_files("#file", upload("good.png", BLUE))
     opened.status("good.png: blue")
@@ -99,10 +102,58 @@ def test_bad_and_large_files_are_refused_on_the_page(opened, monkeypatch):
 @pytest.mark.browser
 def test_dropped_and_pasted_files_are_answered_in_turn(opened):
     opened.page.evaluate(GIVE, ["drop", [list(RED), list(BLUE)]])
-    opened.status("drop1.png: blue")
+    opened.status("2 of 2 files answered")
     opened.page.evaluate(GIVE, ["paste", [list(RED)]])
     opened.status("paste0.png: <b>röd</b>")
     assert opened.page.locator("#results h2").all_inner_texts() == ["paste0.png", "drop1.png", "drop0.png"]
+
+
+WATCH = """() => { const status = document.getElementById("status");
+    window.heard = []; new MutationObserver(() => heard.push(status.textContent)).observe(status, {childList: true}); }"""
+
+
+@pytest.mark.browser
+def test_many_files_are_two_messages_and_fifty_are_taken(opened):
+    page = opened.page
+    page.evaluate(WATCH)
+    page.evaluate(GIVE, ["drop", [list(RED), list(b"words"), list(BLUE)]])
+    told = opened.status("2 of 3 files answered")
+    assert "; refused: drop1.png. The last is on top." in told
+    assert page.evaluate("() => heard") == ["Looking at 3 files …", told]
+    page.evaluate(GIVE, ["drop", [list(RED)] * 52])
+    told = opened.status("50 of 50 files answered")
+    assert told.endswith("Of 52 files the first 50 are taken; for all of them: python -m tl_helpers predict")
+    assert page.locator("#results article").count() == 53 and len(page.evaluate("() => heard")) == 4
+
+
+@pytest.mark.browser
+def test_what_holds_no_file_and_what_cannot_be_read_are_said(opened, tmp_path):
+    page = opened.page
+    for kind in ("drop", "paste"):
+        page.evaluate("() => { document.getElementById('status').textContent = '' }")
+        page.evaluate(GIVE, [kind, []])
+        assert opened.status("no file in that").endswith("drop it here or choose it.")
+    (tmp_path / "moved.png").write_bytes(RED)
+    page.evaluate("() => { queue = queue.then(() => new Promise(free => { window.free = free })) }")
+    page.set_input_files("#file", tmp_path / "moved.png")
+    (tmp_path / "moved.png").unlink()
+    page.evaluate("() => free()")
+    assert "cannot be read: is it a folder, or was it moved" in opened.status("moved.png was refused")
+    (tmp_path / "holiday").mkdir()
+    pointer = opened.context.new_cdp_session(page)
+    held = {"items": [], "files": [str(tmp_path / "holiday")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        pointer.send("Input.dispatchDragEvent", {"type": kind, "x": 450, "y": 180, "data": held})
+    assert "cannot be read: is it a folder" in opened.status("holiday was refused")
+
+
+@pytest.mark.browser
+def test_the_page_says_what_the_numbers_are(opened):
+    page = opened.page
+    page.set_input_files("#file", upload("a.png", RED))
+    assert "stated confidence 9" in opened.status("a.png: <b>röd</b>")
+    assert page.locator("#results thead th").all_inner_texts() == ["class", "stated confidence"]
+    assert "Whatever else a picture shows, it names one of them." in page.locator("#about").text_content()
 
 
 @pytest.mark.browser

@@ -17,14 +17,16 @@ from tl_helpers.picture_files import PictureRefused
 
 PAGE = Path(__file__).with_name("serving.html")
 LOOPBACK = "127.0.0.1"
-MOST_BYTES = 10 * 2**20
+MOST_BYTES = 40 * 2**20  # a telephone's photo of 50 megapixels has 10 to 30 MB
+ADVICE = "Save it smaller, or use python -m tl_helpers predict"
 PATIENCE_SECONDS = 15.0
-MOST_DRAINED = 4 * MOST_BYTES  # read and thrown away, so that a browser gets to see the refusal
+MOST_DRAINED = 2 * MOST_BYTES  # read and thrown away, so that a browser gets to see the refusal
 
 
 def make_server(found: predictor.Predictor, port: int = 0, name: str = "model") -> ThreadingHTTPServer:
-    """A server on the loopback address, ready for ``serve_forever``; nothing outside this computer reaches it.
+    """A server on the loopback address, ready for ``serve_forever``; no other computer reaches it.
 
+    Whoever else is logged in on this computer may open the page as well, as long as it runs.
     It answers three requests: ``GET /`` (the page), ``GET /about`` (the model's classes) and ``POST /predict`` with one
     picture file as the body, at most ``MOST_BYTES``. Requests that name another host (DNS rebinding), or that a page
     from elsewhere sends, are refused.
@@ -52,7 +54,8 @@ def serve(path: Path | str, port: int = 8765) -> None:
     """Load a model and serve its page until Ctrl-C."""
     path = Path(path)
     server = make_server(predictor.load(path), port, path.name)
-    print(f"{path.name}: open http://{LOOPBACK}:{server.server_port}/ in a browser on this computer (stop with Ctrl-C)")
+    address = f"http://{LOOPBACK}:{server.server_port}/"
+    print(f"{path.name}: open {address} in a browser on this computer (stop with Ctrl-C)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -72,6 +75,12 @@ def _policy(page: str) -> str:
         f"default-src 'none'; script-src {digest('script')}; style-src {digest('style')}; img-src blob: data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def _own_names(port: int) -> set[str]:
+    """What a browser on this computer may call the server; it leaves port 80 out."""
+    names = {LOOPBACK, "localhost", "[::1]"}
+    return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
 
 
 class _Server(ThreadingHTTPServer):
@@ -96,8 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/":
             self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
         elif path == "/about":
-            known = {"model": self.server.name, "classes": self.server.found.class_names, "most_bytes": MOST_BYTES}
-            self._send_json(HTTPStatus.OK, known)
+            known = {"model": self.server.name, "classes": self.server.found.class_names}
+            self._send_json(HTTPStatus.OK, {**known, "most_bytes": MOST_BYTES, "advice": ADVICE})
         elif path == "/favicon.ico":
             self._send(HTTPStatus.NO_CONTENT, b"", "image/x-icon")
         else:
@@ -129,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_ours(self) -> bool:
         """Whether the request is for this address and comes from this page, or from no page at all."""
         port = self.server.server_port
-        hosts = {f"{host}:{port}" for host in (LOOPBACK, "localhost", "[::1]")}
+        hosts = _own_names(port)
         origin = self.headers.get("Origin")
         if self.headers.get("Host", "").lower() not in hosts:
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, f"open this page as http://{LOOPBACK}:{port}/")
@@ -149,8 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drain(min(int(length), MOST_DRAINED))
             self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"the file has {int(length) / 2**20:.1f} MB; at most {MOST_BYTES // 2**20} MB are taken. Save it smaller, "
-                "or use python -m tl_helpers predict",
+                f"the file has {int(length) / 2**20:.1f} MB; at most {MOST_BYTES // 2**20} MB are taken. {ADVICE}",
             )
             return None
         try:
