@@ -1,5 +1,6 @@
 """A folder of a reader's own pictures: odd files are survived and named, the split is the seed's."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -247,19 +248,34 @@ def test_wrong_folders_are_named(tmp_path, album):
         load(album, val=0.5, test=0.5)
 
 
-def test_a_readers_own_folder_is_copied_and_never_changed(album, tmp_path):
-    """The chapter's cell with ``MINE`` set, and the odd files that the next cell adds."""
+@pytest.mark.parametrize("count", [6, 3])
+def test_a_readers_own_folder_is_read_once_and_never_changed(tmp_path, count, monkeypatch):
+    """The chapter's cells with ``MINE`` set: odd files go into a sample, and the model gets the folder's own pictures."""
     code = code_of("vgg16-cifar10/own-pictures.ipynb")
-    before = {file: file.read_bytes() for file in album.rglob("*") if file.is_file()}
+    rng = np.random.default_rng(0)
+    for name in ("red", "blue"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(count):
+            blotches = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)).resize((60, 60))
+            blotches.save(tmp_path / "mine" / name / f"{i}.png")
+    (tmp_path / "mine" / "red" / "Thumbs.db").write_bytes(b"left by a system")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    shown = []
+    nothing = SimpleNamespace(image_grid=lambda images, names: shown.append(images), show=lambda: None)
     known = {"Path": Path, "tempfile": tempfile, "shutil": shutil, "pictures": pictures, "np": np, "Image": Image}
-    exec(code["writing-the-files"].replace("MINE = None", f"MINE = {str(album)!r}"), known)
-    exec(code["adding-odd-files"], known)
-    assert set(known["spare"]) == {"blue", "red"}
-    known["add_odd_files"](known["album"], "blue", "red", known["spare"]["blue"])
-    assert (known["album"] / "blue" / "scan.png").exists()
-    assert {file: file.read_bytes() for file in album.rglob("*") if file.is_file()} == before
-    nothing = SimpleNamespace(image_grid=lambda *_: None, show=lambda: None)
-    known |= {"plots": nothing, "plt": nothing}
-    exec(code["a-look-at-the-pictures"], known)
-    assert sum(known["data"].sizes().values()) == len(before), "the odd files are in the copy, not in the training"
+    known |= {"plots": nothing, "plt": nothing, "contextlib": contextlib}
+    monkeypatch.setattr(pictures, "tqdm", lambda rows, **_: rows)
+    exec(code["your-own-folder"].replace("MINE = None", 'MINE = "~/mine"'), known)
+    for name in ("filling-the-album", "writing-the-files", "adding-odd-files", "loading-the-folder"):
+        exec(code[name], known)
+    assert known["seen"].used == {"blue": count + 4, "red": count} and len(known["seen"].skipped) == 6
+    (known["album"] / "blue" / "Thumbs.db").write_bytes(b"left by a system")
+    exec(code["solution-near-duplicates"], known)
+    for name in ("your-own-report", "a-look-at-the-pictures"):
+        exec(code[name], known)
+    assert known["seen"].used == {"blue": count, "red": count} and known["seen"].skipped[0][0] == "red/Thumbs.db"
+    assert sum(known["data"].sizes().values()) == 2 * count and len(shown) == 1
+    assert {file: file.read_bytes() for file in before} == before, "the odd files are in the sample alone"
     known["workshop"].cleanup()
