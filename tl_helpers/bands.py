@@ -16,6 +16,7 @@ TIMED_RATIOS = {
     "kept_over_one_pass_ratio",
     "program_over_kept_ratio",
     "work_ratio",
+    "over_relu_ratio",
 }
 
 
