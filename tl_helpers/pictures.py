@@ -108,34 +108,43 @@ def load_folder(
     folders = _class_folders(root)
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
         raise ValueError(f"val and test must be shares above 0, together below 1. Received: {val}, {test}")
-    seen, images, labels, hashes = FolderReport(str(root)), [], [], {}
+    seen, hashes = FolderReport(str(root)), {}
+    images: list[np.ndarray] = []
     _stray_files(root, seen)
     for class_name, folder in tqdm(folders.items(), unit="class", desc="pictures", disable=not progress, leave=False):
         taken = ((file, _take(file, root, seen, hashes, pixels, fit)) for file in _files(folder, root, seen))
         found = {file: picture for file, picture in taken if picture is not None}
         if len(found) < 3:
-            why = "empty class" if not found else f"only {len(found)} usable pictures"
-            seen.skipped.append((f"{_shown(folder, root)}/", f"{why}; a class needs at least 3 (train, val, test)"))
-            gone = f"{_shown(folder, root)}/"
-            for digest in [d for d, first in hashes.items() if first.startswith(gone)]:
-                del hashes[digest]  # an equal file of a later class is the only one that is left
-            seen.changed = [(file, note) for file, note in seen.changed if not file.startswith(gone)]
+            _leave_out(f"{_shown(folder, root)}/", len(found), seen, hashes)
             continue
-        labels += [len(seen.used)] * len(found)
         seen.used[class_name] = len(found)
         images += found.values()
         seen.doubts += [(f"{_shown(folder, root)}/", doubt) for doubt in _doubts(folder, found)]
-    if len(seen.used) < 2:
-        inner = next((f for f in folders.values() if _inside(f)[0]), None)
-        deeper = f" {inner} holds folders itself: are those the classes? Then give that one." if inner else ""
-        raise ValueError(
-            f"{root} must hold at least two classes with three pictures each. Received: "
-            f"{', '.join(seen.used) or 'no usable class'}.{deeper} What was skipped, and why:\n{seen}"
-        )
-    train_rows, val_rows, test_rows = _split(np.array(labels), val, test, seed)
-    arrays, ids = np.stack(images), np.array(labels, np.int32)
-    parts = [(arrays[rows], ids[rows]) for rows in (train_rows, val_rows, test_rows)]
+    _check_classes(root, folders, seen)
+    ids = np.repeat(np.arange(len(seen.used), dtype=np.int32), list(seen.used.values()))
+    arrays = np.stack(images)
+    parts = [(arrays[rows], ids[rows]) for rows in _split(ids, val, test, seed)]
     return datasets.from_arrays(name, *parts, class_names=tuple(seen.used), licence="the reader's own"), seen
+
+
+def _leave_out(class_folder: str, pictures: int, seen: FolderReport, hashes: dict[str, str]) -> None:
+    """Skip a class with too few pictures, and forget what was noted of them."""
+    why = f"only {pictures} usable pictures" if pictures else "empty class"
+    seen.skipped.append((class_folder, f"{why}; a class needs at least 3 (train, val, test)"))
+    for digest in [d for d, first in hashes.items() if first.startswith(class_folder)]:
+        del hashes[digest]  # an equal file of a later class is the only one that is left
+    seen.changed = [(file, note) for file, note in seen.changed if not file.startswith(class_folder)]
+
+
+def _check_classes(root: Path, folders: dict[str, Path], seen: FolderReport) -> None:
+    if len(seen.used) >= 2:
+        return
+    inner = next((f for f in folders.values() if _inside(f)[0]), None)
+    deeper = f" {inner} holds folders itself: are those the classes? Then give that one." if inner else ""
+    raise ValueError(
+        f"{root} must hold at least two classes with three pictures each. Received: "
+        f"{', '.join(seen.used) or 'no usable class'}.{deeper} What was skipped, and why:\n{seen}"
+    )
 
 
 def _class_folders(root: Path) -> dict[str, Path]:
