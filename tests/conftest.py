@@ -122,6 +122,13 @@ def scratch(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def training_folders(monkeypatch, tmp_path):
+    """Folders for the checkpoints and the runs of tests that train."""
+    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
+
+
+@pytest.fixture
 def package_records(monkeypatch, tmp_path):
     """An empty folder in place of the package's records."""
     folder = tmp_path / "package"

@@ -10,16 +10,12 @@ from short_training import RECIPE, Digits, build, fit
 
 from tl_helpers import checkpoints, evaluation, results, runtime, training
 
+pytestmark = pytest.mark.usefixtures("training_folders")
+
 
 @pytest.fixture
 def data():
     return Digits()
-
-
-@pytest.fixture(autouse=True)
-def folders(monkeypatch, tmp_path):
-    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
 
 
 @pytest.mark.parametrize("stages", [(), ((1, 4), (3, 8))])

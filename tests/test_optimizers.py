@@ -8,13 +8,9 @@ import pytest
 
 from tl_helpers import datasets, finetuning, models, optimizers, recipes, runtime, training
 
+pytestmark = pytest.mark.usefixtures("training_folders")
+
 FLAT = recipes.Recipe(epochs=1, batch_size=16, optimizer="sgd", learning_rate=0.01)
-
-
-@pytest.fixture(autouse=True)
-def folders(monkeypatch, tmp_path):
-    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
 
 
 def build_backbone(seed=0):

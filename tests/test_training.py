@@ -11,16 +11,12 @@ from short_training import RECIPE, Digits, Part, build, fit
 from tl_helpers import evaluation, results, runtime, training
 from tl_helpers.recipes import Recipe
 
+pytestmark = pytest.mark.usefixtures("training_folders")
+
 
 @pytest.fixture
 def data():
     return Digits()
-
-
-@pytest.fixture(autouse=True)
-def folders(monkeypatch, tmp_path):
-    monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TL_SCRATCH", str(tmp_path / "runs"))
 
 
 def test_fit_learns_and_records_both_parts(data, tmp_path):
