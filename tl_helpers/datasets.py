@@ -148,7 +148,7 @@ def _banner(wanted: DatasetSpec, used: DatasetSpec, reason: str) -> str:
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_TERMS = "no licence stated by its authors; cite Krizhevsky (2009)"
-IMAGENET_TERMS = "ImageNet terms: non-commercial research and education only (https://www.image-net.org/download)"
+IMAGENET_TERMS = "ImageNet terms: non-commercial research and education only (https://www.image-net.org/download.php)"
 
 SPECS: dict[str, DatasetSpec] = {
     "cifar10": DatasetSpec(

@@ -62,7 +62,7 @@ def interval(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def reliability(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.ndarray:
-    """What is promised and what is kept, in equal-width bins of the stated confidence (Guo et al., 2017).
+    """What is promised and what is kept, in equal-width bins of the stated confidence (Naeini et al., 2015).
 
     Returns:
         (bins in use, 3): the share of answers in a bin, their mean confidence, and the share of them that is right.
@@ -76,7 +76,7 @@ def reliability(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.n
 
 
 def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error with equal-width bins (Guo et al., 2017): mean ``|confidence - accuracy|``, 0-1."""
+    """Expected calibration error with equal-width bins (Naeini et al., 2015): mean ``|confidence - accuracy|``, 0-1."""
     share, confidence, right = reliability(outputs, labels, bins).T
     return float(np.sum(share * np.abs(confidence - right)))
 
