@@ -75,7 +75,8 @@ def settings(*, quick: dict, laptop: dict, full: dict) -> SimpleNamespace:
     print(_side_by_side(choices, chosen))
     seen = versions()
     print(
-        f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 CPU cores; here: {device()['name']}."
+        f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 cores of a recent server "
+        f"processor (an older one may take several times as long); here: {device()['name']}."
     )
     print(
         f"Python {seen['python']}, Keras {seen['keras']} on {seen['backend']}. Change the scale with TL_SCALE and restart."
