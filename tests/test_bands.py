@@ -119,6 +119,17 @@ def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
     assert "0.63 is outside 0.6 ± 0.02" in problem
 
 
+def test_an_arm_that_was_not_run_is_a_problem(package_records, tmp_path):
+    for arm in ("a", "b"):
+        put(package_records, arm=arm, test_accuracy=0.60)
+    put(package_records, arm="c", weights={"name": "imagenet"}, test_accuracy=0.60)  # its weights may be out of reach
+    bands.write(["demo"])
+    other = tmp_path / "run"
+    other.mkdir()
+    put(other, test_accuracy=0.60)
+    assert bands.check(other) == ["demo / full / b: a band, but no run"]
+
+
 def test_an_experiment_of_nothing_but_times_has_no_bands(package_records):
     put(package_records, experiment="times", run_seconds=5.0)
     put(package_records, test_accuracy=0.60)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -50,14 +51,44 @@ def test_an_interrupted_run_ends_as_the_uninterrupted_one(data, monkeypatch, cap
     assert run.history[-1]["val_loss"] == pytest.approx(expected.history[-1]["val_loss"], rel=1e-3)
 
 
-def test_a_damaged_checkpoint_starts_anew_and_a_finished_run_leaves_none(data, tmp_path, capsys):
-    path = tmp_path / "state.npz"
+def test_a_damaged_checkpoint_starts_anew_and_a_finished_run_leaves_none(kept, data, tmp_path, capsys):
+    kept(build())
+    (path,) = (tmp_path / "cache" / "checkpoints").iterdir()
     path.write_bytes(b"half a file")
     model = build()
-    run = fit(model, data, replace(RECIPE, epochs=1), checkpoint=path)
-    assert "starting this run anew" in capsys.readouterr().out
+    run = kept(model)
+    assert "starting this run anew" in capsys.readouterr().out and len(run.history) == 2
     evaluation.test(run, model, data)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "features.npy", "objects.npz", "folder"])
+def test_a_readers_own_file_is_never_removed(name, kept, tmp_path):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif name == "features.npy":
+        np.save(path, np.ones(3))
+    elif name == "objects.npz":
+        np.savez(path, a=np.array([{}], object))
+    else:
+        path.write_text("a,b\n1,2\n")
+    before = path.is_dir() or path.read_bytes()
+    with pytest.raises(ValueError, match="cannot be read as one .*; name another"):
+        kept(build(), checkpoint=path)
+    assert (path.is_dir() or path.read_bytes()) == before
+
+
+def test_a_checkpoint_that_cannot_be_reached_is_kept(kept, monkeypatch, tmp_path):
+    kept(build())
+    (path,) = (tmp_path / "cache" / "checkpoints").iterdir()
+
+    for error in (MemoryError, OSError):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints.np, "load", Mock(side_effect=error))
+            with pytest.raises(error):
+                kept(build())
+    assert path.exists()
 
 
 @pytest.fixture
@@ -73,11 +104,30 @@ def other():
     return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
 
 
-def test_another_model_under_the_same_name_starts_anew(kept, capsys):
+def test_another_network_or_other_examples_under_the_same_name_start_anew(kept, data, capsys, tmp_path):
     kept(build())
-    model = other()
-    assert len(kept(model).history) == 2
-    assert "holds the state of another model" in capsys.readouterr().out
+    kept(other())
+    kept(build(dropout=0.5))
+    data.train.labels[:] = data.train.labels[::-1].copy()
+    kept(build())
+    assert "resuming" not in capsys.readouterr().out
+    assert len(list((tmp_path / "cache" / "checkpoints").iterdir())) == 4
+    kept(build(seed=5))
+    assert "resuming demo / a / seed 0 after epoch 2 of 2" in capsys.readouterr().out
+
+
+def test_a_record_names_every_commit_that_trained_it(kept, data, monkeypatch):
+    codes = iter([{"commit": "a" * 40, "dirty": False}, {"commit": "b" * 40, "dirty": False}])
+    monkeypatch.setattr(results, "_commit", lambda: next(codes))
+    kept(build())
+    model = build()
+    evaluation.test(kept(model), model, data)
+    (record,) = results.finished
+    assert (record["commit"], record["commits_before"], record["dirty"]) == ("b" * 40, ["a" * 40], False)
+
+
+def test_brain_floats_come_back(tmp_path, data):
+    assert checkpoints._plain(keras.ops.convert_to_numpy(keras.ops.ones(3, "bfloat16"))).dtype == "float32"
 
 
 def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
@@ -89,7 +139,7 @@ def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
         ValueError, match=r"the state of demo / a / seed 0 \(another backbone\); remove it or name another"
     ):
         kept(model, checkpoint=path, backbone="vgg16")
-    with pytest.raises(ValueError, match="the state of another model .*; remove it or name another"):
+    with pytest.raises(ValueError, match=r"\(another network\); remove it or name another"):
         kept(other(), checkpoint=path)
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights(), strict=True))
     assert path.read_bytes() == before
@@ -100,7 +150,7 @@ def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
 
 def test_backbone_and_versions_are_part_of_a_checkpoints_name(monkeypatch):
     def path(backbone):
-        return checkpoints.default_path(results.Run("demo", "a", 0, backbone=backbone))
+        return checkpoints.default_path(checkpoints.key(results.Run("demo", "a", 0, backbone=backbone)))
 
     first = path("vgg16")
     assert first == path("vgg16") != path("mobilenet-0.5")

@@ -65,7 +65,7 @@ class Counted:
 
     def predict_on_batch(self, images):
         self.asked += 1
-        return np.tile([1.0, 0.0], (len(images), 1))
+        return np.tile([2.0, 0.0], (len(images), 1))
 
 
 @pytest.fixture
@@ -109,3 +109,21 @@ def test_a_failure_before_any_number_is_seen_leaves_the_test_set_closed(open_run
     with pytest.raises(AttributeError):
         evaluation.test(run, object(), data)
     assert not run.tested and evaluation.test(run, model, data)["test_accuracy"] == 0.75
+
+
+def test_a_regression_is_not_tested_as_a_classifier(open_run):
+    run, model, data = open_run
+    run.recipe = {"loss": "regression"}
+    with pytest.raises(ValueError, match=r"Received: a regression; hand what you measured to run\.finish"):
+        evaluation.test(run, model, data)
+    assert model.asked == 0 and not run.tested
+
+
+@pytest.mark.parametrize("measure", [evaluation.cross_entropy, evaluation.calibration_error])
+def test_probabilities_are_not_taken_for_logits(measure):
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    labels = np.arange(50) % 4
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    with pytest.raises(ValueError, match="expected logits. Received: rows that are probabilities"):
+        measure(probabilities, labels)
+    assert measure(np.log(probabilities), labels) == pytest.approx(measure(logits, labels), rel=1e-5)

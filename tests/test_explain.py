@@ -1,5 +1,7 @@
 """Gradients without a gradient function, and the maps made of them."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -47,6 +49,18 @@ def test_below_averages_and_a_linear_head_the_map_is_a_class_activation_map(mode
     weights = model.get_layer("head").get_weights()[0][:, CLASSES]
     expected = np.maximum(np.einsum("nhwc,cn->nhw", held, weights), 0) / (4 * 4)
     np.testing.assert_allclose(explain.grad_cam(model, "second", IMAGES, CLASSES), expected, atol=1e-6)
+
+
+def test_nothing_is_left_behind(model):
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    explain.grad_cam(model, "second", IMAGES, CLASSES)
+    before = graphs()
+    for _ in range(3):
+        explain.grad_cam(model, "second", IMAGES, CLASSES)
+    assert graphs() <= before
 
 
 def test_pictures_do_not_mix(model):

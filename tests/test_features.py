@@ -135,6 +135,17 @@ def test_a_layer_is_known_by_its_place_not_by_its_name():
     assert not np.array_equal(first.val.images, second.val.images)
 
 
+def test_a_layer_named_after_its_function_does_not_hide_it():
+    def with_function(kind):
+        images = keras.Input((None, None, 3))
+        x = keras.layers.Conv2D(3, 3, name="c", kernel_initializer=keras.initializers.GlorotUniform(0))(images)
+        return keras.Model(images, keras.layers.Activation(kind, name=kind)(x))
+
+    of = data()
+    first, second = (features.extract(with_function(kind), of, progress=False) for kind in ("relu", "tanh"))
+    assert first.val.images.max() > 1 >= second.val.images.max()
+
+
 def test_an_unknown_layer_is_refused():
     with pytest.raises(ValueError, match="Received: 'block9'; it has images, preprocessing, block1_conv1"):
         features.extract(backbone(), data(), layers=["block9"], progress=False)

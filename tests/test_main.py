@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -176,7 +178,23 @@ def test_a_failing_cell_is_one_clear_error(tmp_path, capsys):
     assert "wrong.ipynb failed" in (told := capsys.readouterr().err) and "ZeroDivisionError" in told
 
 
+def test_an_interrupted_recording_says_what_to_do(tmp_path):
+    made = notebook(tmp_path / "long.ipynb", "import time\nopen('began', 'w').close()\ntime.sleep(60)")
+    command = [sys.executable, "-m", "tl_helpers", "record", str(made)]
+    process = subprocess.Popen(command, cwd=runtime.PACKAGE.parent, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if (tmp_path / "began").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "AssertionError" not in told
+    assert told.rstrip().endswith("interrupted; run the same command again to go on")
+
+
 def test_what_is_no_notebook_is_one_clear_error(tmp_path, capsys):
+    assert cli.main(["record", str(tmp_path)]) == 1
+    assert "notebook must be a file" in capsys.readouterr().err
     assert cli.main(["record", str(tmp_path / "missing.ipynb")]) == 1
     assert "missing.ipynb" in capsys.readouterr().err
     (tmp_path / "text.ipynb").write_text("text")

@@ -55,7 +55,8 @@ def test_unknown_choices_in_a_recipe_are_named():
     [
         {"warmup": 1.5}, {"warmup": -0.1}, {"patience": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")},
         {"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"crop_padding": -1}, {"cutout": -1}, {"weight_decay": -0.1},
-        {"near_source": -1.0}, {"layer_decay": 0.0},
+        {"near_source": -1.0}, {"layer_decay": 0.0}, {"epochs": 2.5}, {"batch_size": 0}, {"learning_rate": float("inf")},
+        {"learning_rate": None},
     ],
     ids=str,
 )  # fmt: skip
@@ -63,6 +64,12 @@ def test_numbers_out_of_range_are_named(wrong):
     (name, value), *_ = wrong.items()
     with pytest.raises(ValueError, match=f"{name} must be .*Received: {value}"):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize("stages", [((3, 0), (-1, 8)), ((1, 8),), ((2, 8.5),)], ids=str)
+def test_stages_that_make_no_plan_are_refused(stages):
+    with pytest.raises(ValueError, match="stages must be pairs of whole numbers"):
+        Recipe(epochs=2, stages=stages)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -88,6 +88,21 @@ def test_seeds_that_an_interrupted_recording_left_incomplete_are_left_out():
     assert report.whole_seeds([]) == []
 
 
+def test_differences_are_taken_within_the_seeds_that_have_the_metric(package_records):
+    for arm, seeds in (("a", (0, 1)), ("b", (0, 1, 2))):
+        for seed in seeds:
+            reached = {} if (arm, seed) == ("a", 0) else {"seconds_to_mark": float(seed)}
+            put(package_records, arm=arm, seed=seed, test_accuracy=0.5, **reached)
+    assert report.by_pair("demo", "seconds_to_mark") == {None: {"a": [1.0], "b": [1.0]}}
+
+
+def test_an_arm_of_several_pairs_is_not_shown_as_one(package_records):
+    put(package_records, pair="10", test_accuracy=0.1)
+    put(package_records, pair="100", test_accuracy=0.2)
+    with pytest.raises(ValueError, match="pair must name one of those of demo"):
+        report.arms("demo")
+
+
 def test_claims_are_looked_up_by_key():
     assert report.claim("vgg16-cifar10-accuracy") == "0.8250"
     with pytest.raises(KeyError, match="no claim 'nope'. There are: vgg16"):

@@ -44,6 +44,7 @@ LAYERS = [
         "preprocessing",
         "packing",
         "picture_files",
+        "digests",
     },
     {"cifar_files", "tiny_imagenet_files", "digits_files", "splits"},
     {"datasets", "weight_files", "report"},

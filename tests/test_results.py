@@ -91,6 +91,28 @@ def test_a_damaged_line_is_named(tmp_path):
         results.load("demo", folder=tmp_path)
 
 
+def test_a_line_whose_end_was_lost_does_not_take_the_next_record_with_it(scratch):
+    results.Run("demo", arm="a", seed=0).finish({"x": 1})
+    path = scratch / "demo.jsonl"
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    results.Run("demo", arm="a", seed=1).finish({"x": 2})
+    assert [r["metrics"]["x"] for r in results.load("demo", folder=scratch)] == [1, 2]
+
+
+def test_metrics_may_be_arrays_and_small(scratch):
+    record = results.Run("demo", arm="a", seed=0).finish(
+        {"matrix": np.eye(2, dtype=int), "p": np.float32(4e-8), "of": ["a"]}
+    )
+    assert record["metrics"] == {"matrix": [[1, 0], [0, 1]], "p": 4e-8, "of": ["a"]}
+
+
+def test_a_record_names_the_code_that_was_there_when_the_run_began(scratch, monkeypatch):
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "a" * 40, "dirty": False})
+    run = results.Run("demo", arm="a", seed=0)
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "b" * 40, "dirty": False})
+    assert run.finish({"x": 1})["commit"] == "a" * 40
+
+
 def test_many_writers_never_mix_lines(scratch):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: results.Run("demo", arm="a", seed=i).finish({"x": i}), range(40)))

@@ -70,6 +70,32 @@ def test_labels_that_the_model_has_no_output_for_are_refused(data, part, label):
         fit(build(), data)
 
 
+@pytest.mark.parametrize("last", [keras.layers.Dense(10, activation="softmax"), keras.layers.Softmax()])
+def test_a_softmax_at_the_end_is_refused(data, last):
+    model = keras.Sequential([*build().layers, last])
+    with pytest.raises(ValueError, match=f"must end in logits.*Received: a last layer '{last.name}' with a softmax"):
+        fit(model, data)
+
+
+def test_extra_does_not_change_the_recipe(data):
+    with pytest.raises(ValueError, match="extra must not have fields of the recipe. Received: epochs, patience"):
+        fit(build(), data, extra={"epochs": 99, "patience": 1, "blocks": 2})
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.zeros((300, 3)), "as many numbers an example as the model has outputs"),
+        (np.full(300, np.nan), "300 are NaN"),
+    ],
+)
+def test_targets_that_do_not_fit_a_regression_are_refused(data, labels, told):
+    data.train = Part(data.train.images, labels)
+    model = keras.Sequential([keras.Input((8, 8, 1)), *build().layers, keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=told):
+        fit(model, data, replace(RECIPE, loss="regression"))
+
+
 @pytest.mark.parametrize("asked", [{"crop_padding": 1}, {"flip": True}, {"cutout": 2}, {"stages": ((1, 4),)}])
 def test_features_cannot_be_augmented(data, asked):
     data.train, data.val = (Part(p.images.reshape(-1, 64), p.labels) for p in (data.train, data.val))
@@ -115,7 +141,7 @@ def test_stages_shrink_the_images_epoch_by_epoch(data):
     model = Spy([keras.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)])
     fit(model, data, replace(RECIPE, epochs=3, batch_size=300, stages=((2, 4), (1, 8))))
     assert seen == [4, 4, 8]
-    with pytest.raises(ValueError, match="add up to epochs=4"):
+    with pytest.raises(ValueError, match="epochs add up to 4"):
         replace(RECIPE, stages=((2, 4),))
 
 

@@ -86,7 +86,8 @@ def check(folder: Path | None = None) -> list[str]:
     here than where its records were made.
 
     Returns:
-        One sentence a problem: a number outside its band, or a number without a band. Empty when all is well.
+        One sentence a problem: a number outside its band, a number without a band, or a band of an experiment and scale
+        found here whose arm has no run here (arms that began from downloaded weights may be missing). Empty when all is well.
     """
     known = {(b["experiment"], b["scale"], b["pair"], b["arm"], b["metric"]): b for b in load()}
     problems = []
@@ -101,6 +102,7 @@ def check(folder: Path | None = None) -> list[str]:
                     # small scales have few images, so that single seeds stray widely: their mean is judged
                     judged = numbers if scale == "full" else [float(np.mean(numbers))]
                     problems += [problem for value in judged for problem in _judge(known.get(key), key, value)]
+            problems += _missing(experiment, scale, records, known)
     return problems
 
 
@@ -139,6 +141,16 @@ def _only_here(record: dict, known: dict) -> bool:
     weights = record.get("weights")
     downloaded = bool(weights) and weights["name"] == "imagenet"
     return downloaded and not any(key[:4] == of for key in known)
+
+
+def _missing(experiment: str, scale: str, records: list[dict], known: dict) -> list[str]:
+    """Arms with a band, of an experiment and scale that has runs, which have no run."""
+    found = {(r["pair"], r["arm"]) for r in records}
+    of_records = results.load(experiment, scale=scale)
+    spared = {(r["pair"], r["arm"]) for r in of_records if (r.get("weights") or {}).get("name") == "imagenet"}
+    banded = dict.fromkeys(key[2:4] for key in known if key[:2] == (experiment, scale))
+    gone = [of for of in banded if of not in found | spared] if records else []
+    return [" / ".join(filter(None, (experiment, scale, *of))) + ": a band, but no run" for of in gone]
 
 
 def _judge(band: dict | None, key: tuple, value: float) -> list[str]:

@@ -50,8 +50,12 @@ def top_k_accuracy(outputs: np.ndarray, labels: np.ndarray, k: int = 5) -> float
 
 
 def cross_entropy(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log softmax(logits)[label], in nats."""
-    _check(outputs, labels)
+    """Mean of -log softmax(logits)[label], in nats.
+
+    Raises:
+        ValueError: the shapes do not fit, or the outputs are probabilities.
+    """
+    _check_logits(outputs, labels)
     return float(-log_softmax(outputs.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
 
 
@@ -66,8 +70,10 @@ def reliability(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -> np.n
 
     Returns:
         (bins in use, 3): the share of answers in a bin, their mean confidence, and the share of them that is right.
+    Raises:
+        ValueError: the shapes do not fit, or the outputs are probabilities.
     """
-    _check(outputs, labels)
+    _check_logits(outputs, labels)
     probabilities = np.exp(log_softmax(outputs.astype(np.float64), axis=-1))
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -126,10 +132,14 @@ def test(run: results.Run, model: keras.Model, data: Dataset, extra: dict | Call
         The metrics: ``val_accuracy``, ``val_loss``, ``test_accuracy``, ``test_accuracy_ci95``, ``test_loss`` and ``extra``.
     Raises:
         RuntimeError: this run is recorded already, or its test set was opened elsewhere.
-        ValueError: the data has no test split.
+        ValueError: the data has no test split, or the run is a regression.
     """
     if run.reused:
         return run.record["metrics"]
+    if (run.recipe or {}).get("loss") == "regression":
+        raise ValueError(
+            "evaluation.test measures a classifier. Received: a regression; hand what you measured to run.finish(...)"
+        )
     if run.record is not None or (run.tested and run.measured is None):
         raise RuntimeError(
             f"{run.experiment} / {run.arm} / seed {run.seed} was tested already: the test set is opened once a run"
@@ -162,4 +172,14 @@ def _check(outputs: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError(
             f"expected outputs (n, classes) and integer labels (n,). Received: {outputs.shape} and {np.shape(labels)}; "
             "flatten labels of shape (n, 1) with .ravel(), turn one-hot ones into integers with .argmax(-1)"
+        )
+
+
+def _check_logits(outputs: np.ndarray, labels: np.ndarray) -> None:
+    """Refuse probabilities where a softmax is still to come: applied twice, it makes every answer unsure."""
+    _check(outputs, labels)
+    if outputs.size and outputs.min() >= 0 and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+        raise ValueError(
+            "expected logits. Received: rows that are probabilities (none below 0, each sums to 1); take the outputs "
+            "before the softmax, or their logarithm"
         )

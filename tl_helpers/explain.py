@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tl_helpers.optimizers import on_one_device
+
 
 class _Shift(keras.layers.Layer):
     """Adds a weight that is zero: the loss's gradient with respect to it is the gradient with respect to the input."""
@@ -47,7 +49,8 @@ def gradients(model: keras.Model, layer: str, held: np.ndarray, classes: np.ndar
     shift = _Shift()
     asked = keras.Model(start, above(shift(start), training=False))
     which = np.eye(int(model.output_shape[-1]), dtype=np.float32)[np.asarray(classes)]
-    asked.compile(keras.optimizers.SGD(1.0), loss=lambda chosen, logits: -n * ops.sum(chosen * logits, axis=-1))
+    ascent = on_one_device(keras.optimizers.SGD(1.0))
+    asked.compile(ascent, loss=lambda chosen, logits: -n * ops.sum(chosen * logits, axis=-1))
     asked.train_on_batch(held, which)  # Keras averages the loss over the batch, hence the n
     return np.array(ops.convert_to_numpy(shift.shift), np.float32)
 

@@ -1,7 +1,6 @@
 """Features of a frozen backbone: computed once, kept on disk, found again by what they were made of."""
 
 import hashlib
-import json
 import sys
 import warnings
 import zipfile
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from tl_helpers import backbones, runtime, whole_files
+from tl_helpers import backbones, digests, runtime, whole_files
 from tl_helpers.splits import Dataset
 
 SPLITS = ("train", "val", "test")
@@ -50,8 +49,8 @@ def extract(
     wanted = [None] if layers is None else list(dict.fromkeys(layers))
     places = {layer: None if layer is None else _place(backbone, layer) for layer in wanted}
     model_key = _model_key(backbone)
-    digests = {name: _digest(split.images) for name, split in splits.items()}
-    paths = {(name, layer): _path(digests[name], model_key, places[layer]) for name in splits for layer in wanted}
+    seen = {name: digests.of_arrays(split.images) for name, split in splits.items()}
+    paths = {(name, layer): _path(seen[name], model_key, places[layer]) for name in splits for layer in wanted}
     kept = {of: _read(path, len(splits[of[0]].labels)) for of, path in paths.items()}
     todo = [name for name in splits if any(kept[name, layer] is None for layer in wanted)]
     if todo:
@@ -152,20 +151,9 @@ def _rows(images: list[np.ndarray], starts: np.ndarray, start: int, stop: int) -
 
 
 def _model_key(model: keras.Model) -> str:
-    """What the model computes: its layers, their settings and connections without given names, and all its weights."""
-    config = model.get_config()
-    text = json.dumps({"layers": config["layers"], "output": config["output_layers"]}, sort_keys=True, default=str)
-    for i, layer in enumerate(model.layers):  # names may count up from one process to the next
-        text = text.replace(json.dumps(layer.name), f'"#{i}"')
-    text = text.replace('"trainable": true', '"trainable": false')  # a feature is the same, frozen or not
-    return hashlib.sha256((text + backbones.weights_hash(model)).encode()).hexdigest()
-
-
-def _digest(images: np.ndarray) -> str:
-    images = np.ascontiguousarray(images)
-    total = hashlib.sha256(f"{images.shape} {images.dtype}".encode())
-    total.update(images.data)
-    return total.hexdigest()
+    """What the model computes: its structure and all its weights."""
+    told = digests.structure(model).replace('"trainable": true', '"trainable": false')  # the same, frozen or not
+    return hashlib.sha256((told + backbones.weights_hash(model)).encode()).hexdigest()
 
 
 def _path(images_digest: str, model_key: str, place: int | None) -> Path:

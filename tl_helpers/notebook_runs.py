@@ -59,10 +59,12 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
     Returns:
         Wall seconds.
     Raises:
-        FileNotFoundError: no such notebook, or nbclient is not installed.
+        FileNotFoundError: no such notebook, or nbclient or ipykernel is not installed.
+        KeyboardInterrupt: the run was interrupted; the kernel is gone.
         ValueError: it is no notebook, or a cell failed; the message has the cell's error.
     """
     try:
+        import ipykernel  # noqa: F401  (the kernel that is about to be started)
         import nbformat
         from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
@@ -73,6 +75,8 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
         ) from error
     from tqdm import tqdm
 
+    if not notebook.is_file():
+        raise FileNotFoundError(f"notebook must be a file. Received: {notebook}")
     try:
         book = nbformat.read(notebook, as_version=4)
     except nbformat.reader.NotJSONError as error:
@@ -100,6 +104,10 @@ def execute(notebook: Path, environment: dict[str, str]) -> float:
     except (CellExecutionError, DeadKernelError) as error:
         told = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # without the colours of IPython
         raise ValueError(f"{notebook} failed: {told}") from error
+    except AssertionError as error:
+        if client.km is None:  # nbclient took the interrupt, shut the kernel down and then missed it
+            raise KeyboardInterrupt from error
+        raise
     finally:
         bar.close()
     return time.monotonic() - began

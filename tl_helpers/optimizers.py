@@ -18,6 +18,15 @@ HEAD = "head"
 SPARED = ("bias", "gamma", "beta")  # from decay towards zero, as in make_optimizer
 
 
+def on_one_device(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Let an optimizer sum its gradients over no other devices; returns it.
+
+    One device has nothing to sum, and TensorFlow's sum would keep every model's graph and weights for ever.
+    """
+    optimizer._all_reduce_sum_gradients = list
+    return optimizer
+
+
 class LayerWise:
     """What ``layer_wise`` adds to a Keras optimizer; build it while the weights are where they start.
 

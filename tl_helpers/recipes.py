@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,17 @@ class Recipe:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}. Received: {getattr(self, name)!r}")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be at least 1. Received: {self.epochs}, {self.batch_size}")
         for name, (fits, allowed) in _RANGES.items():
-            if not fits(getattr(self, name)):
-                raise ValueError(f"{name} must be {allowed}. Received: {getattr(self, name)!r}")
-        if self.stages and sum(epochs for epochs, _ in self.stages) != self.epochs:
-            raise ValueError(f"the stages' epochs must add up to epochs={self.epochs}. Received: stages={self.stages}")
+            value = getattr(self, name)
+            number = isinstance(value, Real) and math.isfinite(value)
+            if not (fits(value) if number else value is None and name == "patience"):
+                raise ValueError(f"{name} must be {allowed}. Received: {value!r}")
+        whole = all(isinstance(n, Integral) and n >= 1 for stage in self.stages for n in stage)
+        if self.stages and not (whole and sum(epochs for epochs, _ in self.stages) == self.epochs):
+            raise ValueError(
+                f"stages must be pairs of whole numbers, (epochs, pixels), whose epochs add up to {self.epochs}. "
+                f"Received: stages={self.stages}"
+            )
 
     def as_dict(self) -> dict:
         """The recipe as a record keeps it."""
@@ -73,6 +78,8 @@ _CHOICES = {
 }
 
 _RANGES = {
+    "epochs": (lambda value: isinstance(value, Integral) and value >= 1, "a whole number, at least 1"),
+    "batch_size": (lambda value: isinstance(value, Integral) and value >= 1, "a whole number, at least 1"),
     "learning_rate": (lambda value: value > 0, "above 0"),
     "warmup": (lambda value: 0 <= value <= 1, "from 0 to 1, a share of the steps"),
     "weight_decay": (lambda value: value >= 0, "at least 0"),
@@ -81,7 +88,7 @@ _RANGES = {
     "label_smoothing": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
     "crop_padding": (lambda value: value >= 0, "at least 0"),
     "cutout": (lambda value: value >= 0, "at least 0"),
-    "patience": (lambda value: value is None or value >= 1, "at least 1, or None"),
+    "patience": (lambda value: value >= 1, "at least 1, or None"),
 }
 
 

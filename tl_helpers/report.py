@@ -61,11 +61,17 @@ def whole_seeds(records: Sequence[dict]) -> list[dict]:
     return [record for record in records if record["seed"] in common]
 
 
-def by_pair(experiment: str, metric: str = "test_accuracy") -> dict[str | None, dict[str, list[float]]]:
-    """Pair to arm to one number a seed, of what is `shown`; only those seeds that all arms of a pair have."""
-    records, found = shown(experiment), {}
-    for pair in dict.fromkeys(record["pair"] for record in records):
-        own = whole_seeds([record for record in records if record["pair"] == pair])
+def by_pair(
+    experiment: str, metric: str = "test_accuracy", fresh: bool = False
+) -> dict[str | None, dict[str, list[float]]]:
+    """Pair to arm to one number a seed, of what is `shown` or, with ``fresh``, of this run.
+
+    Only those seeds in which all arms of a pair have the metric, so that differences are taken within seeds.
+    """
+    records, found = this_run(experiment) if fresh else shown(experiment), {}
+    measured = [record for record in records if record["metrics"].get(metric) is not None]
+    for pair in dict.fromkeys(record["pair"] for record in measured):
+        own = whole_seeds([record for record in measured if record["pair"] == pair])
         found[pair] = {arm: numbers for (_, arm), numbers in values(own, metric).items()}
     return found
 
@@ -73,8 +79,19 @@ def by_pair(experiment: str, metric: str = "test_accuracy") -> dict[str | None, 
 def arms(
     experiment: str, metric: str = "test_accuracy", pair: str | None = None, fresh: bool = False
 ) -> dict[str, list[float]]:
-    """Arm to one number a seed, for plots: from the records, or from this run where they hold none or with ``fresh``."""
+    """Arm to one number a seed, for plots: from the records, or from this run where they hold none or with ``fresh``.
+
+    Arms may have different seeds: for differences take ``by_pair``.
+
+    Raises:
+        ValueError: an arm was run under several pairs, and ``pair`` names none.
+    """
     records = this_run(experiment) if fresh else recorded(experiment)[1]
+    pairs = {}
+    for of, arm in values(records, metric) if pair is None else ():
+        pairs.setdefault(arm, []).append(of)
+    if several := {arm: named for arm, named in pairs.items() if len(named) > 1}:
+        raise ValueError(f"pair must name one of those of {experiment}. Received: None; there are {several}")
     found = {arm: numbers for (p, arm), numbers in values(records, metric).items() if pair is None or p == pair}
     return found if found or fresh else arms(experiment, metric, pair, fresh=True)
 

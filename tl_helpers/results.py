@@ -35,6 +35,8 @@ class Run:
         tested: the test set was opened for this run.
         measured: what ``evaluation.test`` measured, kept so that it opens the test set once; None before.
         reused: the run was recorded before and not made again (``reuse``); ``record`` holds it.
+        code: commit and dirtiness of the checkout when the run was opened; ``codes_before`` those of an interrupted
+            run's earlier parts, where they were others.
     Raises:
         ValueError: the experiment's name is no file name, or what the record is to hold is not plain (a NumPy number).
     """
@@ -60,6 +62,7 @@ class Run:
         self.started = datetime.now(UTC)
         self._clock = time.monotonic()
         self._afterwards = []
+        self.code, self.codes_before = _commit(), []
         _check_name("experiment", self.experiment)
         for name in _DECIDING:  # now: the record is written only after the training
             _check_plain(name, getattr(self, name))
@@ -107,7 +110,8 @@ class Run:
         """Complete the run: build its record and append it.
 
         Args:
-            metrics: name to number, pair of numbers, or None; accuracies are 0-1.
+            metrics: name to number, text, None, or a list or array of these (a confusion matrix, say), rounded to six
+                decimals, small numbers to six digits; accuracies are 0-1.
         Returns:
             The record.
         Raises:
@@ -140,7 +144,7 @@ class Run:
             "peak_memory_mb": _rounded(runtime.peak_memory_mb()),
             "device": runtime.device(),
             "versions": runtime.versions(),
-            **_commit(),
+            **self._made_by(),
             "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         kept = _keep(record)
@@ -150,6 +154,15 @@ class Run:
         for action in actions if kept else ():
             action()
         return record
+
+    def _made_by(self) -> dict:
+        """The code behind a record: its commit, and the earlier ones where an interrupted run went on under another."""
+        before = [code["commit"] for code in self.codes_before]
+        told = {
+            "commit": self.code["commit"],
+            "dirty": any([self.code["dirty"], *(c["dirty"] for c in self.codes_before)]),
+        }
+        return told | ({"commits_before": before} if before else {})
 
 
 def append(record: dict) -> Path:
@@ -175,6 +188,7 @@ def append(record: dict) -> Path:
 def _append(path: Path, line: bytes) -> None:
     """One write, so that two processes cannot mix their lines; a line that was cut short is taken out again."""
     binary = getattr(os, "O_BINARY", 0)  # Windows would end the line with CRLF
+    line = line if _ends_whole(path) else b"\n" + line
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | binary, 0o644)
     try:
         written = os.write(handle, line)
@@ -185,6 +199,15 @@ def _append(path: Path, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a file is empty or ends with its last line's end, which an editor or a power cut may have taken."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _keep(record: dict) -> bool:
@@ -269,6 +292,8 @@ def _without_dtype(recipe: dict | None) -> dict | None:
 
 
 def _plain(name: str, value):
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        value = value.tolist()
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, (list, tuple)):
@@ -276,7 +301,7 @@ def _plain(name: str, value):
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"metric {name} must be a finite number. Received: {number}")
-    return round(number, 6)
+    return round(number, 6) if abs(number) >= 0.1 else float(f"{number:.6g}")
 
 
 def _rounded(value: float | None) -> float | None:

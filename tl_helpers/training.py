@@ -57,20 +57,24 @@ def fit(
         experiment, arm, pair: where the record belongs; runs compared with each other share a ``pair``.
         seed: decides the data order; seed the model yourself (``runtime.set_seed``) before building it.
         backbone, weights: what the model started from, for the record; None from scratch.
-        extra: further recipe fields for the record, such as which blocks were unfrozen.
+        extra: further fields for the record's recipe, such as which blocks were unfrozen; none of the recipe's own.
         checkpoint: a file to keep the state in (default: in the cache folder, named after the run);
             written at most once a minute, removed when the run is finished.
         progress: show a progress bar.
     Returns:
-        The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it. With ``TL_RESUME=1``
+        The open ``Run``; ``run.history`` has one dict an epoch. ``evaluation.test`` completes it (``Run.finish`` after
+        a regression). With ``TL_RESUME=1``
         a run that is recorded already is not trained: the ``Run`` is ``reused``, its history empty.
     Raises:
         ValueError: no examples to train or to validate on; labels do not fit the recipe's loss or the model's outputs;
+            the model ends in a softmax, not in logits; ``extra`` has a field of the recipe;
             images do not fit the recipe's augmentation; the model does its preprocessing inside, and the images are
             not RGB pixels 0-255; or ``checkpoint`` names a file with something else in it.
         FloatingPointError: the loss, of training or validation, became NaN or infinite.
     """
     _check(model, data, recipe)
+    if twice := sorted(recipe.as_dict().keys() & (extra or {}).keys()):
+        raise ValueError(f"extra must not have fields of the recipe. Received: {', '.join(twice)}; change the recipe")
     run = results.Run(
         experiment=experiment,
         arm=arm,
@@ -93,7 +97,7 @@ def _train(model, data, recipe: Recipe, run: results.Run, checkpoint: Path | str
         gc.collect()  # models of earlier runs hang together in circles, which Python clears late: 200 MB a VGG16
     steps = -(-len(data.train.labels) // recipe.batch_size)
     compile_model(model, recipe, steps=steps * recipe.epochs)
-    state = checkpoints.State(model, run, Path(checkpoint) if checkpoint else None)
+    state = checkpoints.State(model, run, data, Path(checkpoint) if checkpoint else None)
     start = state.restore()
     if start:
         print(f"resuming {run.experiment} / {run.arm} / seed {run.seed} after epoch {start} of {recipe.epochs}")
@@ -115,8 +119,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps: int) -> None:
     """Compile a model by a recipe; ``steps`` is the length of the whole schedule."""
     optimizer = make_optimizer(recipe, steps)
     if getattr(model, "_distribute_strategy", None) is None:
-        # One device has nothing to sum; TensorFlow's sum over devices would keep every model's graph and weights for ever.
-        optimizer._all_reduce_sum_gradients = list
+        optimizers.on_one_device(optimizer)
     xla = _xla(model, steps)
     if recipe.loss == "regression":
         model.compile(optimizer, loss="mean_squared_error", metrics=["mean_absolute_error"], jit_compile=xla)
@@ -150,22 +153,49 @@ def _check(model, data, recipe: Recipe) -> None:
 
 
 def _check_labels(model, data, recipe: Recipe) -> None:
-    if recipe.loss != "classification":
-        return
-    outputs = _outputs(model)
+    check = _check_classes if recipe.loss == "classification" else _check_targets
+    if recipe.loss == "classification":
+        _check_logits(model)
     for name in ("train", "val"):
-        labels = getattr(data, name).labels
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"classification needs integer labels of shape (N,). Received: {name} labels of shape {labels.shape}, "
-                f"{labels.dtype}. One-hot labels become integers with labels.argmax(-1)"
-            )
-        if len(labels) and (labels.min() < 0 or (outputs and labels.max() >= outputs)):
-            most = f"to {outputs - 1}, one for each of the model's outputs" if outputs else "on"
-            raise ValueError(
-                f"labels must be from 0 {most}. Received: {name} labels from {labels.min()} to {labels.max()}. Number the "
-                "classes from 0, or build the model with as many outputs as there are classes"
-            )
+        check(name, getattr(data, name).labels, _outputs(model))
+
+
+def _check_logits(model) -> None:
+    """Refuse a softmax at the end: the loss applies its own, and a second one hides what the network says."""
+    last = model.layers[-1] if model.layers else None
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise ValueError(
+            "the model must end in logits, for the loss applies the softmax itself. Received: a last layer "
+            f"{last.name!r} with a softmax; build it with activation=None"
+        )
+
+
+def _check_classes(name: str, labels: np.ndarray, outputs: int | None) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"classification needs integer labels of shape (N,). Received: {name} labels of shape {labels.shape}, "
+            f"{labels.dtype}. One-hot labels become integers with labels.argmax(-1)"
+        )
+    if len(labels) and (labels.min() < 0 or (outputs and labels.max() >= outputs)):
+        most = f"to {outputs - 1}, one for each of the model's outputs" if outputs else "on"
+        raise ValueError(
+            f"labels must be from 0 {most}. Received: {name} labels from {labels.min()} to {labels.max()}. Number the "
+            "classes from 0, or build the model with as many outputs as there are classes"
+        )
+
+
+def _check_targets(name: str, labels: np.ndarray, outputs: int | None) -> None:
+    numbers = int(np.prod(labels.shape[1:]))
+    if outputs and numbers != outputs:
+        raise ValueError(
+            f"regression needs as many numbers an example as the model has outputs ({outputs}). Received: {name} labels "
+            f"of shape {labels.shape}"
+        )
+    if not np.isfinite(labels).all():
+        wrong = int((~np.isfinite(labels)).sum())
+        raise ValueError(
+            f"regression needs finite labels. Received: {name} labels of which {wrong} are NaN or infinite"
+        )
 
 
 def _outputs(model) -> int | None:
