@@ -15,8 +15,8 @@ PY := .venv/bin/python
 endif
 # Packages are compiled once, not anew in each process, whatever the machine is set to.
 unexport PYTHONDONTWRITEBYTECODE
-# Where the time went, on the last line of a target.
-START = started=$$SECONDS;
+# Where the time went, on the last line of a target. `set -e` fails a recipe where make is too old for .SHELLFLAGS (macOS's 3.81).
+START = set -e; started=$$SECONDS;
 DONE = echo "make $@: done in $$((SECONDS - started)) s"
 
 help:  ## this list
@@ -53,9 +53,9 @@ record: setup  ## run NOTEBOOK=book/... (one or several) as committed, at SCALE=
 	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make record NOTEBOOK=book/math/descending.ipynb SCALE=full"; exit 1; }
 	@$(START) $(PY) tools/record.py --scale $(SCALE) $(NOTEBOOK); $(DONE)
 
-reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its band
+reproduce: setup  ## run EXPERIMENT=... again (at TL_SCALE, or SCALE=...) and say whether it fell inside its band
 	@test -n "$(EXPERIMENT)" || { echo "Which experiment? For example: make reproduce EXPERIMENT=$$(ls tl_helpers/records | sed -n 's/\.jsonl$$//p' | head -1)"; exit 1; }
-	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)"; $(DONE)
+	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)" $(if $(filter command line,$(origin SCALE)),--scale $(SCALE)); $(DONE)
 
 bench: setup  ## cost ratios, measured side by side (features, program, fit)
 	@$(START) $(PY) tools/bench.py; $(DONE)
