@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup book test unit lab serve record reproduce bench lint format sync clean clean-all lock
+.PHONY: help setup book test unit lab serve handout record reproduce bench lint format sync clean clean-all lock
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
   if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
@@ -48,6 +48,10 @@ serve: setup  ## show the built website at http://localhost:8000 (PORT=...)
 	@test -f _build/html/index.html || { echo "Nothing built yet: run 'make book' first."; exit 1; }
 	@echo "The site: http://localhost:$(PORT)   (stop with Ctrl-C)"
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+handout: setup  ## write NOTEBOOK=book/... (one or several) for students into handouts/: no solutions
+	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make handout NOTEBOOK=book/math/descending.ipynb"; exit 1; }
+	@$(START) $(PY) tools/handout.py $(if $(EXECUTED),--executed "$(EXECUTED)") $(NOTEBOOK); $(DONE)
 
 record: setup  ## run NOTEBOOK=book/... (one or several) as committed, at SCALE=full, and add the run records
 	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make record NOTEBOOK=book/math/descending.ipynb SCALE=full"; exit 1; }
