@@ -1,6 +1,7 @@
 """``python -m tl_helpers``: fetch data, record and reproduce experiments, check bands, use a model of your own."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,8 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 when all went well, 1 when something failed, 2 for a wrong call."""
     chosen = _parser().parse_args(arguments)
     try:
-        return chosen.run(chosen)
-    except (DataUnavailable, DataRefused, FileNotFoundError, ValueError) as error:
+        code = chosen.run(chosen)
+        sys.stdout.flush()  # here, so that a reader who is gone is met below and not at Python's end
+        return code
+    except BrokenPipeError:  # whoever read the output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
+    except (DataUnavailable, DataRefused, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "check-bands", _check_bands, "fail when a record lies outside its band or was made with older weights"
     )
     check.add_argument(
-        "--folder", type=Path, help="check the runs noted in this folder (default: the package's records)"
+        "--folder", type=Path, help="check the runs noted in this folder, at least one (default: the package's records)"
     )
     predict = command(
         "predict",
@@ -167,7 +173,15 @@ def _bands(chosen: argparse.Namespace) -> int:
 def _check_bands(chosen: argparse.Namespace) -> int:
     from tl_helpers import bands
 
-    found = results.experiments(chosen.folder)
+    found = [name for name in results.experiments(chosen.folder) if results.load(name, folder=chosen.folder)]
+    if chosen.folder and not found:
+        there = "holds no run" if chosen.folder.is_dir() else "is no folder"
+        print(
+            f"--folder must be where notebooks noted their runs (TL_SCRATCH). Received: {chosen.folder}, which {there}: "
+            "nothing was checked. Run the notebooks first, without TL_RECORD",
+            file=sys.stderr,
+        )
+        return 1
     problems = bands.check(chosen.folder)
     if not chosen.folder:
         with model_commands.native_notes_hidden():  # it imports the framework
