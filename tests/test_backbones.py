@@ -17,6 +17,7 @@ from tl_helpers import (
     recipes,
     runtime,
     training,
+    weight_files,
 )
 
 APPLICATIONS = {
@@ -245,6 +246,20 @@ def test_official_weights_placed_by_hand(tmp_path, monkeypatch):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(downloads.DataRefused, match="holds no weights"):
         backbones.mobilenet(0.5)
+
+
+def test_no_byte_changed_in_a_weight_file_escapes_as_another_error(tmp_path):
+    inputs = keras.Input((4,))
+    model, path = keras.Model(inputs, keras.layers.Dense(3)(inputs)), tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    whole, refused = path.read_bytes(), 0
+    for place in [*range(100), *range(100, len(whole), 97)]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            weight_files._load_file(model, path)
+        except downloads.DataRefused as error:
+            refused += "m.weights.h5 holds no weights for" in str(error)
+    assert refused > 20
 
 
 def test_a_wrong_file_placed_by_hand_is_refused(tmp_path, monkeypatch):

@@ -232,6 +232,49 @@ def test_check_bands_counts_problems(toy, capsys, monkeypatch):
     assert cli.main(["check-bands"]) == 0
 
 
+@pytest.mark.parametrize("inside", [None, [], ["toy.jsonl"]], ids=["no folder", "nothing", "an empty file"])
+def test_check_bands_wants_runs_in_the_folder_it_is_given(toy, tmp_path, capsys, inside):
+    """``make test`` and the workflows ask about the notebooks they ran: where none noted a run, nothing has passed."""
+    folder = tmp_path / "runs"
+    if inside is not None:
+        folder.mkdir()
+        [(folder / name).touch() for name in inside]
+    assert cli.main(["check-bands", "--folder", str(folder)]) == 1
+    told = capsys.readouterr()
+    why = "is no folder" if inside is None else "holds no run"
+    assert f"Received: {folder}, which {why}: nothing was checked" in told.err and told.out == ""
+    toy.set_band(0.02)
+    _two_runs(folder)
+    assert cli.main(["check-bands", "--folder", str(folder)]) == 0
+    assert "0 problems in the records of 1 experiments" in capsys.readouterr().out
+
+
+def test_an_error_of_the_system_is_one_clear_error(toy, capsys, monkeypatch):
+    _two_runs(toy.records)
+    (toy.records / "bands.yml").mkdir()
+    assert cli.main(["bands"]) == 1
+    assert (told := capsys.readouterr().err).startswith("error: ") and "bands.yml" in told
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "toy.ipynb")
+
+    monkeypatch.setattr(notebook_runs, "execute", refused)
+    assert cli.main(["record", str(toy.notebook)]) == 1
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'toy.ipynb'\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe in another way")
+@pytest.mark.parametrize("call", [["fetch", "digits"], ["check-bands", "--folder"]], ids=["flushed", "at the end"])
+def test_a_reader_who_has_seen_enough_ends_it_quietly(call, tmp_path):
+    """As with ``| head -1``."""
+    _two_runs(tmp_path)
+    more = [str(tmp_path)] if call[-1] == "--folder" else []
+    command = [sys.executable, "-m", "tl_helpers", *call, *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 1
+
+
 def test_bands_are_written_for_experiments_with_records(toy, capsys):
     _two_runs(toy.records)
     assert cli.main(["bands", "toys"]) == 1

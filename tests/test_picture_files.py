@@ -129,6 +129,14 @@ def test_fits_crop_pad_and_squash():
         pictures.read(encoded(wide), fit="stretch")
 
 
+@pytest.mark.parametrize("wrong", [32.0, "32", 0, None])
+def test_the_number_of_pixels_must_be_a_whole_one(wrong):
+    with pytest.raises(ValueError, match="pixels a whole number of at least 1. Received: 'crop', ") as caught:
+        pictures.read(encoded(QUARTERS), pixels=wrong)
+    assert not isinstance(caught.value, pictures.PictureRefused)
+    assert pictures.read(encoded(QUARTERS), pixels=np.int8(100))[0].shape == (100, 100, 3)
+
+
 def test_large_jpegs_are_decoded_small(monkeypatch):
     big = encoded(Image.new("RGB", (4000, 3000), (9, 99, 199)), "JPEG")
     seen = []

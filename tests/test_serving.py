@@ -10,7 +10,7 @@ import threading
 import keras
 import numpy as np
 import pytest
-from local_predictor import BLUE, RED, server
+from local_predictor import BLUE, RED, Colours, server
 from PIL import Image
 
 from tl_helpers import __main__ as cli
@@ -142,6 +142,13 @@ def test_a_model_that_fails_is_said_on_the_page_and_in_the_terminal(server, monk
     status, _, answer = ask(server, "POST", "/predict", RED)
     assert status == 500 and "the model failed (ZeroDivisionError)" in answer["error"]
     assert "inside the model" in capfd.readouterr().err
+
+
+def test_a_diverged_model_is_said_on_the_page(server, monkeypatch, capfd):
+    monkeypatch.setattr(Colours, "predict_on_batch", lambda model, images: np.full((len(images), 3), np.nan))
+    status, _, answer = ask(server, "POST", "/predict", RED)
+    assert status == 500 and answer["error"].startswith("the model gives no numbers (NaN): its training diverged")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_pictures_at_the_same_time_do_not_mix(server):

@@ -1,5 +1,7 @@
 """Splits: fixed, disjoint, stratified; fewer labels, fewer classes, a reader's own arrays."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from local_server import sha256
@@ -76,6 +78,14 @@ def test_few_draws_as_many_of_each_class_by_the_seed():
             data.few(wrong, seed=0)
 
 
+def test_few_names_a_class_that_train_does_not_hold():
+    data = datasets.load("digits")
+    without = dataclasses.replace(data, train=data.train.take(data.train.labels != 3))
+    with pytest.raises(ValueError, match=r"Received: none of three; leave such classes out with only\(...\)"):
+        without.few(10, seed=0)
+    assert len(without.only([0, 1]).few(10, seed=0).train) == 20
+
+
 def test_only_keeps_classes_and_numbers_them_anew():
     data = datasets.load("digits")
     two = data.only(["seven", 1])
@@ -100,8 +110,8 @@ def test_own_arrays_become_a_data_set():
     labels = np.tile(np.arange(10), 10).astype(np.int32)
     images = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8)
 
-    def make(x=images, y=labels):
-        return datasets.from_arrays("mine", (x, y), (images[:5], labels[:5]), class_names=datasets.CIFAR10_CLASSES)
+    def make(x=images, y=labels, val=images[:5], test=None):
+        return datasets.from_arrays("mine", (x, y), (val, labels[:5]), test, class_names=datasets.CIFAR10_CLASSES)
 
     data = make(y=labels[:, None])
     assert data.copy == "own" and data.test is None and data.sizes() == {"train": 100, "val": 5, "test": None}
@@ -112,6 +122,8 @@ def test_own_arrays_become_a_data_set():
         ({"x": images / 255}, "Floats"),
         ({"y": np.eye(10)[labels]}, "One-hot"),
         ({"y": labels + 1}, "from 0 to 9. Received: 1 to 10"),
+        ({"val": images[:5, :28, :28]}, "val images must have the size of those in train, 32 x 32 .*28 x 28; resize"),
+        ({"test": (images[:9, :16], labels[:9])}, "test images must have the size .*Received: 16 x 32"),
     ]:
         with pytest.raises(DataRefused, match=says):
             make(**wrong)
