@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 import warnings
-import zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -143,7 +142,7 @@ class State:
         try:
             with np.load(self.path) as kept:
                 return {name: kept[name] for name in kept.files}
-        except (zipfile.BadZipFile, ValueError, EOFError, KeyError, AttributeError, TypeError, OSError) as error:
+        except (*whole_files.DAMAGE, OSError) as error:
             if self.given:
                 raise ValueError(
                     f"the checkpoint must be a file that training wrote. Received: {self.path}, which cannot be read as "
