@@ -1,6 +1,7 @@
 """The repository as a whole: one address, one import direction, one lock, workflows that are valid."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -154,6 +155,8 @@ def test_a_new_address_reaches_every_form():
     moved = sync.with_address(text, old, new)
     assert moved == "https://github.com/B/c/actions https://b.github.io/c/ colab/github/B/c/blob"
     assert "github.com/B/c" in sync.first_cell(new)
+    notebook = json.dumps({"cells": [{"cell_type": "markdown", "source": ["https://github.com/a-team/a-course/blob"]}]})
+    assert "https://github.com/B/c/blob" in sync.wanted(Path("page.ipynb"), notebook, old, new)
 
 
 # --- the site's configuration

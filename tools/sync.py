@@ -83,9 +83,9 @@ def with_first_cell(notebook: dict, address: str) -> dict:
 
 def wanted(path: Path, text: str, old: str, new: str) -> str:
     """What the file should hold."""
+    text = with_address(text, old, new)
     if path.suffix == ".ipynb":
         return json.dumps(with_first_cell(json.loads(text), new), indent=1, ensure_ascii=False) + "\n"
-    text = with_address(text, old, new)
     return with_bibliography(text) if path.name == "_config.yml" else text
 
 
