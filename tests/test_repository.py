@@ -12,6 +12,7 @@ from pathlib import Path
 
 import api_page
 import environment
+import model_card
 import notebooks
 import pytest
 import sync
@@ -182,6 +183,10 @@ def test_the_contents_name_existing_pages():
 
 def test_the_api_page_lists_every_module():
     assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page(), "run `python tools/api_page.py`"
+
+
+def test_the_model_card_says_what_the_records_say():
+    assert model_card.CARD.read_text(encoding="utf-8") == model_card.card(), "run `python tools/model_card.py`"
 
 
 def test_served_libraries_have_their_licences():
