@@ -16,6 +16,7 @@ import model_card
 import notebooks
 import pytest
 import sync
+import teaching_page
 import yaml
 from conftest import ROOT
 
@@ -158,6 +159,18 @@ def test_a_new_address_reaches_every_form():
     assert "github.com/B/c" in sync.first_cell(new)
     notebook = json.dumps({"cells": [{"cell_type": "markdown", "source": ["https://github.com/a-team/a-course/blob"]}]})
     assert "https://github.com/B/c/blob" in sync.wanted(Path("page.ipynb"), notebook, old, new)
+
+
+def test_the_teaching_plan_has_every_chapter_once_and_the_start_page_its_times():
+    """What the chapters state is carried into the tables by `make sync`; prose about them is held here."""
+    files = [file for listed in teaching_page.chapters().values() for file in listed]
+    planned = [slug for week, _ in teaching_page.WEEKS for slug in week]
+    assert sorted(planned) == sorted(file.split("/")[-1] for file in files)
+    minutes = [teaching_page.opening(file)["minutes"] for file in files]
+    start = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    assert (min(minutes), max(minutes)) == (30, 90) and "from half an hour to an hour and a half" in start
+    route = start.split("**Two hours.**")[1].split("Half an hour each")[0]
+    assert {teaching_page.opening(f"book/{page}")["minutes"] for page in re.findall(r"\{doc\}`(.+?)`", route)} == {30}
 
 
 # --- the site's configuration
