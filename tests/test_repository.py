@@ -144,6 +144,14 @@ def test_files_carry_the_address(name):
     assert sync.slug() in (ROOT / name).read_text(encoding="utf-8")
 
 
+def test_the_start_page_cites_the_course_as_the_citation_file_does():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    wanted = [cited[name] for name in ("title", "version", "url")]
+    wanted += [str(cited["date-released"])[:4], *(author["name"] for author in cited["authors"])]
+    assert [text for text in wanted if f"{{{text}}}" not in page] == []
+
+
 def test_no_page_names_another_address():
     other = re.compile(r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([\w.-]+/[\w.-]+)")
     for path in sync.files():
