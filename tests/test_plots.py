@@ -67,4 +67,6 @@ def test_bars_confusion_and_grid():
     ax = plots.confusion(None, np.array([[3, 1], [0, 2]]), ["cat", "dog"])
     assert sorted(t.get_text() for t in ax.texts) == ["1", "2", "3"]
     figure = plots.image_grid([np.zeros((4, 4, 3), np.uint8)] * 3, ["a", "b", "c"], columns=2)
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 4 and not figure.axes[0].patches
+    framed = plots.image_grid([np.full((4, 4), 255, np.uint8)], frame=True)  # white on white would have no edge
+    assert len(framed.axes[0].patches) == 1

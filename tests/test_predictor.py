@@ -2,11 +2,12 @@
 
 import json
 
+import api_page
 import keras
 import numpy as np
 import pytest
 from local_predictor import trained
-from made_pictures import colour, encoded
+from made_pictures import colour, encoded, fill
 
 from tl_helpers import __main__ as cli
 from tl_helpers import backbones, models, predictor, runtime
@@ -198,3 +199,15 @@ def test_pictures_must_have_the_size_of_the_models_input(tmp_path):
     with pytest.raises(ValueError, match="side of the model's input, 16. Received: 32"):
         predictor.save(model, tmp_path / "m.keras", ["r", "g", "b"])
     assert not (tmp_path / "m.keras").exists()
+
+
+def test_the_start_on_the_page_of_the_package_runs(tmp_path, monkeypatch, capsys):
+    """From a folder of pictures to a model in a file, line by line as the page prints it."""
+    monkeypatch.chdir(tmp_path)
+    for name, rgb in {"red": (200, 0, 0), "green": (0, 200, 0)}.items():
+        fill(tmp_path / "album" / name, rgb, 8)
+    made = {}
+    exec(api_page.START, made)
+    assert "test_accuracy" in capsys.readouterr().out
+    assert made["models"].trainable_report(made["model"])[-1]["trainable"] == 2 * 512 + 2, "only the head was trained"
+    assert predictor.load(tmp_path / "album.keras").class_names == ("green", "red")

@@ -1,6 +1,7 @@
 """The repository as a whole: one address, one import direction, one lock, workflows that are valid."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import api_page
 import environment
+import model_card
 import notebooks
 import pytest
 import sync
+import teaching_page
 import yaml
 from conftest import ROOT
 
@@ -141,6 +144,14 @@ def test_files_carry_the_address(name):
     assert sync.slug() in (ROOT / name).read_text(encoding="utf-8")
 
 
+def test_the_start_page_cites_the_course_as_the_citation_file_does():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    wanted = [cited[name] for name in ("title", "version", "url")]
+    wanted += [str(cited["date-released"])[:4], *(author["name"] for author in cited["authors"])]
+    assert [text for text in wanted if f"{{{text}}}" not in page] == []
+
+
 def test_no_page_names_another_address():
     other = re.compile(r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([\w.-]+/[\w.-]+)")
     for path in sync.files():
@@ -154,6 +165,20 @@ def test_a_new_address_reaches_every_form():
     moved = sync.with_address(text, old, new)
     assert moved == "https://github.com/B/c/actions https://b.github.io/c/ colab/github/B/c/blob"
     assert "github.com/B/c" in sync.first_cell(new)
+    notebook = json.dumps({"cells": [{"cell_type": "markdown", "source": ["https://github.com/a-team/a-course/blob"]}]})
+    assert "https://github.com/B/c/blob" in sync.wanted(Path("page.ipynb"), notebook, old, new)
+
+
+def test_the_teaching_plan_has_every_chapter_once_and_the_start_page_its_times():
+    """What the chapters state is carried into the tables by `make sync`; prose about them is held here."""
+    files = [file for listed in teaching_page.chapters().values() for file in listed]
+    planned = [slug for week, _ in teaching_page.WEEKS for slug in week]
+    assert sorted(planned) == sorted(file.split("/")[-1] for file in files)
+    minutes = [teaching_page.opening(file)["minutes"] for file in files]
+    start = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    assert (min(minutes), max(minutes)) == (30, 90) and "from half an hour to an hour and a half" in start
+    route = start.split("**Two hours.**")[1].split("Half an hour each")[0]
+    assert {teaching_page.opening(f"book/{page}")["minutes"] for page in re.findall(r"\{doc\}`(.+?)`", route)} == {30}
 
 
 # --- the site's configuration
@@ -179,6 +204,10 @@ def test_the_contents_name_existing_pages():
 
 def test_the_api_page_lists_every_module():
     assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page(), "run `python tools/api_page.py`"
+
+
+def test_the_model_card_says_what_the_records_say():
+    assert model_card.CARD.read_text(encoding="utf-8") == model_card.card(), "run `python tools/model_card.py`"
 
 
 def test_served_libraries_have_their_licences():

@@ -18,7 +18,7 @@ from tl_helpers.splits import Dataset
 SAVE_EVERY_SECONDS = 60.0
 
 
-def key(run: results.Run, model: keras.Model | None = None, data: Dataset | None = None) -> dict:
+def key(run: results.Run, model: "keras.Model | None" = None, data: Dataset | None = None) -> dict:
     """All that decides a run and can be told without training; the commit is not part of it.
 
     Two runs of one name may see other pictures of one data set, or train another network: ``model`` and ``data`` tell.
