@@ -18,6 +18,16 @@ def test_paired_differences_are_judged_by_students_margin():
     assert evaluation.verdict([]) == ["–", "not recorded yet"]
 
 
+def test_what_many_looks_may_have_made_is_called_a_hint():
+    gaps = [0.05, 0.06, 0.055]
+    assert evaluation.margin(gaps, looks=5) == pytest.approx(9.925 * 0.005 / 3**0.5, rel=1e-3)  # t at 99.5 %
+    assert evaluation.verdict(gaps, looks=5) == ["+0.055 ± 0.012", "better"]
+    assert evaluation.verdict(gaps, looks=30) == ["+0.055 ± 0.012", "better (a hint)"], "the plain margin is shown"
+    assert evaluation.verdict([-gap for gap in gaps], "helps", "hurts", looks=30)[1] == "hurts (a hint)"
+    assert evaluation.verdict([0.01, 0.02, 0.03], looks=30)[1] == "not told apart"
+    assert evaluation.verdict([0.2], looks=30)[1] == "one seed cannot tell"
+
+
 def test_metrics_agree_with_hand_counts():
     outputs = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 0.0], [1.0, 0.5, 0.0]])
     labels = np.array([0, 1, 1, 2])

@@ -27,6 +27,48 @@ def test_a_table_tells_the_seeds_where_arms_differ_in_them(package_records):
     assert "0.610 ± 0.014 (2 seeds)" in lines[2] and "0.500 (1 run)" in lines[3]
 
 
+def test_a_table_heads_metrics_in_words(package_records):
+    put(package_records, test_accuracy=0.5, val_accuracy=0.6, other_size_val_accuracy=0.4, test_r2=0.9, epochs_run=3)
+    header = report.table("demo", ["val_accuracy", "other_size_val_accuracy", "test_r2", "epochs_run"]).header
+    words = ["validation accuracy", "validation accuracy at the other size", "test R²", "epochs run"]
+    assert header == ["arm", *(f"{name}: recorded (full, 1 run)" for name in words)]
+    assert not any("_" in name for name in report.HEADINGS.values())
+
+
+def test_rows_of_rates_are_in_the_order_of_the_rates_and_written_out(package_records):
+    for arm, rate in (("a", "0.001"), ("b", "0.001"), ("b", "1e-05"), ("a", "3e-05")):
+        put(package_records, arm=arm, pair=rate, test_accuracy=0.5)
+    shown = [row[:2] for row in report.table("demo", pair="rate").rows]
+    assert shown == [["a", "0.00003"], ["a", "0.001"], ["b", "0.00001"], ["b", "0.001"]]
+    put(package_records, arm="c", pair="none", test_accuracy=0.5)
+    shown = [row[:2] for row in report.table("demo", pair="rate").rows]
+    assert shown[0] == ["a", "0.001"] and shown[-1] == ["c", "none"], "as recorded, where a pair is no number"
+    assert [report.decimal(n) for n in (3e-05, "0.1", 32, "1e-3")] == ["0.00003", "0.1", "32", "0.001"]
+
+
+def test_a_page_says_what_of_its_plan_is_missing_and_then_nothing(package_records):
+    plan = {"10": (0, 1), "100": (0, 1), "all": (0,)}
+    assert report.missing("demo", plan, ("a", "b")) == "nothing; not yet: 10, 100, all"
+    for pair, arm, seed in (("10", "a", 0), ("10", "b", 0), ("10", "a", 1), ("10", "b", 1), ("100", "a", 0)):
+        put(package_records, pair=pair, arm=arm, seed=seed, test_accuracy=0.5)
+    assert report.missing("demo", plan, ("a", "b")) == "10 (2 of 2 seeds); not yet: 100, all"
+    put(package_records, pair="100", arm="b", seed=0, test_accuracy=0.5)
+    put(package_records, pair="all", arm="a", seed=0, scale="laptop", test_accuracy=0.5)
+    assert report.missing("demo", plan, ("a", "b")) == "10 (2 of 2 seeds); 100 (1 of 2 seeds); not yet: all"
+    assert report.missing("demo", {"10": (0, 1)}, ("a", "b")) == ""
+
+
+def test_a_lead_is_that_of_the_arm_best_on_validation(package_records, scratch):
+    assert str(report.lead("demo", ("a", "b"), "c")) == "not recorded yet"
+    for seed in (0, 1):
+        put(package_records, arm="a", seed=seed, val_accuracy=0.6, test_accuracy=0.9)
+        put(package_records, arm="b", seed=seed, val_accuracy=0.7, test_accuracy=0.6 + 0.1 * seed)
+        put(package_records, arm="c", seed=seed, val_accuracy=0.9, test_accuracy=0.5)
+    put(package_records, arm="c", seed=2, val_accuracy=0.9, test_accuracy=0.1)
+    found = report.lead("demo", ("a", "b"), "c")
+    assert found.arm == "b" and str(found) == "+15.0 points (+10.0 to +20.0, 2 seeds)"
+
+
 def test_a_tables_cell_may_be_a_link_and_names_stay_text():
     table = report.Table(["who"], [[report.Link("a & b", 'https://example.org/?a="b"')], ["<i>0.1 ± 0.2</i>"]])
     assert repr(table).splitlines() == ["who", "a & b", "<i>0.1 ± 0.2</i>"]

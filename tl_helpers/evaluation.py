@@ -87,20 +87,25 @@ def calibration_error(outputs: np.ndarray, labels: np.ndarray, bins: int = 15) -
     return float(np.sum(share * np.abs(confidence - right)))
 
 
-def margin(gaps: Sequence[float]) -> float:
-    """Half of the 95 % confidence interval of a mean of paired differences (n,), by Student's t; infinite for n = 1."""
+def margin(gaps: Sequence[float], looks: int = 1) -> float:
+    """Half of the 95 % confidence interval of a mean of paired differences (n,), by Student's t; infinite for n = 1.
+
+    With ``looks``, so many comparisons at once share the risk of 5 % that any of them errs (Bonferroni), so it is wider.
+    """
     gaps = np.asarray(gaps, float)
     if len(gaps) < 2:
         return float("inf")
-    return float(student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    return float(student.ppf(1 - 0.025 / looks, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
 
 
-def verdict(gaps: Sequence[float], better: str = "better", worse: str = "worse") -> list[str]:
+def verdict(gaps: Sequence[float], better: str = "better", worse: str = "worse", looks: int = 1) -> list[str]:
     """Two cells of a table about paired differences, one a seed: their mean ± margin, and what that allows to say.
 
     Args:
         gaps: (n,), one arm minus another, seed by seed.
         better, worse: the words where the mean is further from zero than its margin.
+        looks: how many such comparisons a reader looks at together. A word that the margin widened for all of them
+            (``margin(gaps, looks)``) does not bear out ends in ``" (a hint)"``: luck had that many chances.
     Returns:
         For example ``["+0.012 ± 0.004", "better"]``; else ``"not told apart"``, or that one seed cannot tell.
     """
@@ -109,7 +114,8 @@ def verdict(gaps: Sequence[float], better: str = "better", worse: str = "worse")
         return [f"{gaps[0]:+.3f}" if len(gaps) else "–", "one seed cannot tell" if len(gaps) else "not recorded yet"]
     mean, luck = float(gaps.mean()), margin(gaps)
     word = better if mean > luck else worse if -mean > luck else "not told apart"
-    return [f"{mean:+.3f} ± {luck:.3f}", word]
+    hint = " (a hint)" if luck < abs(mean) <= margin(gaps, looks) else ""
+    return [f"{mean:+.3f} ± {luck:.3f}", word + hint]
 
 
 def validation_metrics(model: keras.Model, data: Dataset) -> dict:

@@ -15,6 +15,38 @@ from tl_helpers import results, runtime
 
 CLAIMS = "claims.yml"
 SHARE = re.compile(r"accuracy|top\d*|f1|r2|share|probability")
+# How a table heads the metrics whose names in the records do not read as words.
+HEADINGS = {
+    "train_accuracy": "training accuracy",
+    "train_loss": "training loss",
+    "val_accuracy": "validation accuracy",
+    "val_loss": "validation loss",
+    "val_top1": "validation top-1",
+    "val_top5": "validation top-5",
+    "val_flips_accuracy": "validation accuracy with mirror images",
+    "flips_accuracy": "test accuracy with mirror images",
+    "again_accuracy": "test accuracy, averages measured again",
+    "other_size_val_accuracy": "validation accuracy at the other size",
+    "same_class_accuracy": "share of neighbours of the same class",
+    "test_cross_entropy": "test cross-entropy",
+    "test_f1": "test F1",
+    "test_r2": "test R²",
+    "test_loss_scaled": "test loss with temperature",
+    "calibration_error_scaled": "calibration error with temperature",
+    "multiply_adds": "multiply-adds",
+    "count_ratio": "multiply-adds, as a multiple",
+    "time_ratio": "time, as a multiple",
+    "work_ratio": "multiply-adds a second, as a multiple",
+    "over_relu_ratio": "time, as a multiple of ReLU's",
+    "program_over_kept_ratio": "program's time ÷ time with kept features",
+    "kept_over_one_pass_ratio": "time with kept features ÷ time of one pass",
+    "images_per_second": "images a second",
+    "images_per_second_at_16": "images a second at 16 px",
+    "images_per_second_at_32": "images a second at 32 px",
+    "whole_seconds": "seconds, all counted",
+    "width_pixels": "width in pixels",
+    "megabytes": "MB",
+}
 _glued: dict[str, str] = {}  # what this process has glued
 
 
@@ -101,6 +133,16 @@ def is_share(metric: str) -> bool:
     return any(SHARE.fullmatch(word) for word in metric.split("_"))
 
 
+def heading(metric: str) -> str:
+    """How a table heads a metric: ``val_accuracy`` as ``validation accuracy``."""
+    return HEADINGS.get(metric, metric.replace("_", " "))
+
+
+def decimal(number: float | str) -> str:
+    """A number written out: ``0.00003`` where ``str`` gives ``3e-05``."""
+    return np.format_float_positional(float(number), trim="-")
+
+
 def show(numbers: Sequence[float], metric: str = "accuracy") -> str:
     """Mean ± standard deviation and the number of seeds, as pages print it: ``0.634 ± 0.004 (3 seeds)``.
 
@@ -172,6 +214,8 @@ def _marked(cell) -> str:
 def table(experiment: str, metrics: Sequence[str] = ("test_accuracy",), pair: str = "setting") -> Table:
     """Recorded results, then this run's: one row an arm, mean ± standard deviation over the seeds.
 
+    Where all pairs are numbers (learning rates, say) an arm's rows stand together, in the order of the numbers.
+
     Args:
         experiment: its name.
         metrics: names of metrics.
@@ -183,9 +227,14 @@ def table(experiment: str, metrics: Sequence[str] = ("test_accuracy",), pair: st
     scale, kept = recorded(experiment)
     fresh = this_run(experiment)
     keys = list(dict.fromkeys((r["pair"], r["arm"]) for r in [*kept, *fresh]))
-    columns = [["arm", *(arm for _, arm in keys)]]
+    columns, shown_pairs = [], [value or "–" for value, _ in keys]
+    if keys and all(_is_number(value) for value, _ in keys):
+        order = list(dict.fromkeys(arm for _, arm in keys))
+        keys.sort(key=lambda key: (order.index(key[1]), float(key[0])))
+        shown_pairs = [decimal(value) for value, _ in keys]
+    columns.append(["arm", *(arm for _, arm in keys)])
     if any(value is not None for value, _ in keys):
-        columns.append([pair, *(value or "–" for value, _ in keys)])
+        columns.append([pair, *shown_pairs])
     for source, records in ((f"recorded ({scale}", kept), (f"this run ({runtime.scale()}", fresh)):
         columns += [column for metric in metrics if (column := _column(metric, source, records, keys))]
     spread = (
@@ -209,7 +258,11 @@ def _column(metric: str, source: str, records: list[dict], keys: list[tuple]) ->
         n = counts.pop()
         source += ", 1 run" if n == 1 else f", {n} seeds"
         cells = [cell.partition(" (")[0] for cell in cells]
-    return [f"{metric.replace('_', ' ')}: {source})", *cells]
+    return [f"{heading(metric)}: {source})", *cells]
+
+
+def _is_number(text: str | None) -> bool:
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", text or ""))
 
 
 def _about(experiment: str, kept: list[dict]) -> str:
@@ -220,6 +273,52 @@ def _about(experiment: str, kept: list[dict]) -> str:
     on = {f"{r['device']['name']}, {r['device']['cores']} cores" for r in kept}
     began = f"; weights: {', '.join(sorted(weights))}" if weights else ""
     return f"Experiment {experiment}, recorded on {', '.join(sorted(data)) or 'generated data'}{began}; {', '.join(sorted(on))}."
+
+
+def missing(experiment: str, plan: dict[str, Sequence[int]], arms: Sequence[str]) -> str:
+    """How far the recording of a plan at ``full`` has come, for a page that is shown before it ends.
+
+    Args:
+        experiment: its name.
+        plan: pair to the seeds that are planned.
+        arms: those that a seed must have to count.
+    Returns:
+        For example ``10 a class, 30 a class (3 of 3 seeds); 100 a class (1 of 3 seeds); not yet: 300 a class``; empty
+        once nothing is missing.
+    """
+    have = {(r["pair"], r["arm"], r["seed"]) for r in results.load(experiment, scale="full")}
+    come: dict[tuple[int, int], list[str]] = {}
+    for pair, seeds in plan.items():
+        done = sum(all((pair, arm, seed) in have for arm in arms) for seed in seeds)
+        come.setdefault((done, len(seeds)), []).append(pair)
+    if all(done == planned for done, planned in come):
+        return ""
+    told = [f"{', '.join(pairs)} ({done} of {planned} seeds)" for (done, planned), pairs in come.items() if done]
+    left = [pair for (done, _), pairs in come.items() if not done for pair in pairs]
+    return "; ".join([*(told or ["nothing"]), *([f"not yet: {', '.join(left)}"] if left else [])])
+
+
+class Lead(NamedTuple):
+    """By how many points an arm is ahead of a rival in test accuracy, one number a seed; as text, with the range."""
+
+    arm: str
+    points: np.ndarray
+
+    def __str__(self) -> str:
+        if not len(self.points):
+            return "not recorded yet"
+        ends = f" ({self.points.min():+.1f} to {self.points.max():+.1f}, {len(self.points)} seeds)"
+        return f"{self.points.mean():+.1f} points{ends if len(self.points) > 1 else ' (1 run)'}"
+
+
+def lead(experiment: str, arms: Sequence[str], rival: str, pair: str | None = None) -> Lead:
+    """The lead of that one of some arms which is best on validation, over a rival, within seeds that all of these have."""
+    asked = [r for r in shown(experiment) if r["pair"] == pair and r["arm"] in (*arms, rival)]
+    val, test = (values(whole_seeds(asked), metric) for metric in ("val_accuracy", "test_accuracy"))
+    if not all((pair, arm) in test for arm in (*arms, rival)):
+        return Lead("", np.array([]))
+    best = max(arms, key=lambda arm: np.mean(val[pair, arm]))
+    return Lead(best, 100 * np.subtract(test[pair, best], test[pair, rival]))
 
 
 def origin(of: str | Sequence[dict]) -> str:
