@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup book test unit lab serve record reproduce bench lint format sync clean clean-all lock
+.PHONY: help setup book test unit lab serve handout record reproduce bench lint format sync clean clean-all lock
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
   if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then echo $$p; break; fi; done)
@@ -15,8 +15,8 @@ PY := .venv/bin/python
 endif
 # Packages are compiled once, not anew in each process, whatever the machine is set to.
 unexport PYTHONDONTWRITEBYTECODE
-# Where the time went, on the last line of a target.
-START = started=$$SECONDS;
+# Where the time went, on the last line of a target. `set -e` fails a recipe where make is too old for .SHELLFLAGS (macOS's 3.81).
+START = set -e; started=$$SECONDS;
 DONE = echo "make $@: done in $$((SECONDS - started)) s"
 
 help:  ## this list
@@ -49,13 +49,17 @@ serve: setup  ## show the built website at http://localhost:8000 (PORT=...)
 	@echo "The site: http://localhost:$(PORT)   (stop with Ctrl-C)"
 	@$(PY) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
+handout: setup  ## write NOTEBOOK=book/... (one or several) for students into handouts/: no solutions
+	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make handout NOTEBOOK=book/math/descending.ipynb"; exit 1; }
+	@$(START) $(PY) tools/handout.py $(if $(EXECUTED),--executed "$(EXECUTED)") $(NOTEBOOK); $(DONE)
+
 record: setup  ## run NOTEBOOK=book/... (one or several) as committed, at SCALE=full, and add the run records
 	@test -n "$(NOTEBOOK)" || { echo "Which notebook? For example: make record NOTEBOOK=book/math/descending.ipynb SCALE=full"; exit 1; }
 	@$(START) $(PY) tools/record.py --scale $(SCALE) $(NOTEBOOK); $(DONE)
 
-reproduce: setup  ## run EXPERIMENT=... again and say whether it fell inside its band
+reproduce: setup  ## run EXPERIMENT=... again (at TL_SCALE, or SCALE=...) and say whether it fell inside its band
 	@test -n "$(EXPERIMENT)" || { echo "Which experiment? For example: make reproduce EXPERIMENT=$$(ls tl_helpers/records | sed -n 's/\.jsonl$$//p' | head -1)"; exit 1; }
-	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)"; $(DONE)
+	@$(START) $(PY) -m tl_helpers reproduce "$(EXPERIMENT)" $(if $(filter command line,$(origin SCALE)),--scale $(SCALE)); $(DONE)
 
 bench: setup  ## cost ratios, measured side by side (features, program, fit)
 	@$(START) $(PY) tools/bench.py; $(DONE)

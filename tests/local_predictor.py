@@ -1,13 +1,14 @@
-"""A small model behind the page, for tests of the server and of the page."""
+"""Small models that tell red from blue: one saved as a file, and one behind the page."""
 
 import io
 import threading
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tl_helpers import predictor, serving
+from tl_helpers import predictor, runtime, serving
 
 
 def png(rgb, size=(40, 30)) -> bytes:
@@ -17,6 +18,18 @@ def png(rgb, size=(40, 30)) -> bytes:
 
 
 RED, BLUE = png((220, 20, 20)), png((20, 20, 220))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Red against blue by the mean colour: a model small enough for every test."""
+    runtime.set_seed(0)
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.Dense(2, name="head")(x))
+    model.get_layer("head").set_weights([np.array([[-2.0, 2], [0, 0], [2, -2]], np.float32), np.zeros(2, np.float32)])
+    path = tmp_path_factory.mktemp("model") / "my colours.keras"
+    return predictor.save(model, path, ["blue", "röd"], pixels=8, fit="pad"), path
 
 
 class Colours:

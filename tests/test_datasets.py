@@ -13,7 +13,7 @@ from local_server import Server, sha256
 
 from tl_helpers import cifar_files, datasets, digits_files
 from tl_helpers.cifar_files import CifarFiles
-from tl_helpers.datafiles import RemoteFile, arrays_sha256
+from tl_helpers.datafiles import RemoteFile, arrays_sha256, read_npz
 from tl_helpers.downloads import DataRefused, DataUnavailable
 
 DEAD = "http://127.0.0.1:9/cifar.tar.gz"
@@ -175,6 +175,21 @@ def test_a_damaged_npz_is_refused(cifar, by_hand, content):
         datasets.load("cifar10")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_no_byte_changed_in_an_npz_escapes_as_another_error(tmp_path, save):
+    path, arrays = tmp_path / "a.npz", {"x": np.arange(200, dtype=np.uint8), "y": np.arange(5)}
+    save(path, **arrays)
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        for turned in (1, 64, 255):  # 1 in a member's flags: "encrypted"; 64 in its version: one yet to come
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ turned]) + whole[place + 1 :])
+            try:
+                read_npz(path, ("x", "y"))
+            except DataRefused as error:
+                refused += "a.npz" in str(error)
+    assert refused > len(whole)
+
+
 def test_a_changed_or_missing_batch_is_refused(cifar, by_hand):
     place(by_hand, cifar, "folder")
     batch = by_hand / "cifar-10-batches-py" / "data_batch_3"
@@ -222,6 +237,17 @@ def test_at_quick_scale_nothing_is_downloaded_when_there_is_a_substitute(cifar, 
     with pytest.raises(ZeroDivisionError):
         datasets.load("cifar10", offline="digits")
     monkeypatch.undo()
+
+
+def test_at_quick_scale_the_substitute_is_not_downloaded_either(cifar, by_hand, monkeypatch, capsys):
+    monkeypatch.setenv("TL_SCALE", "quick")
+    monkeypatch.setattr("tl_helpers.downloads.fetch", lambda *_, **__: pytest.fail("it was downloaded"))
+    with pytest.raises(DataUnavailable, match="cifar.tar.gz is neither in TL_DATA nor in the cache"):
+        datasets.load("tiny-imagenet-32", offline="cifar10")
+    assert capsys.readouterr().out == "", "no banner for a substitute that is not there"
+    place(by_hand, cifar, "npz")
+    assert datasets.load("tiny-imagenet-32", offline="cifar10").name == "cifar10"
+    assert "CIFAR-10 stand in for it" in capsys.readouterr().out
 
 
 def test_unknown_names_are_refused():

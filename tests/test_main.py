@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def known(monkeypatch, tmp_path):
 
 def test_help_lists_every_command():
     done = subprocess.run([sys.executable, "-m", "tl_helpers", "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("fetch", "record", "reproduce", "bands", "check-bands"))
+    listed = re.findall(r"^ {4}([a-z]\S*)", done.stdout, re.M)
+    assert listed == ["fetch", "record", "reproduce", "bands", "check-bands", "predict", "serve"]
     assert done.stderr == ""
 
 
@@ -144,6 +146,14 @@ def test_reproduce_fails_outside_the_band_and_without_runs(toy, capsys, monkeypa
     assert "finished no run of toy" in capsys.readouterr().err
 
 
+def test_reproduce_records_nothing_where_a_recording_is_asked_for(toy, monkeypatch):
+    told = {}
+    monkeypatch.setenv("TL_RECORD", "1")
+    monkeypatch.setattr(notebook_runs, "execute", lambda notebook, environment: told.update(environment) or 0.0)
+    cli.main(["reproduce", "toy", "--scale", "laptop"])
+    assert told["TL_RECORD"] == "" and told["TL_SCRATCH"].startswith(str(toy.scratch))
+
+
 def _two_runs(folder):
     from pathlib import Path
 
@@ -230,6 +240,53 @@ def test_check_bands_counts_problems(toy, capsys, monkeypatch):
     assert "1 problems in the records of 1 experiments" in capsys.readouterr().out
     toy.set_band(0.02)
     assert cli.main(["check-bands"]) == 0
+    monkeypatch.setattr(bands, "check_weights", lambda: ["toy: made with older weights"])
+    capsys.readouterr()
+    assert cli.main(["check-bands"]) == 1 and "older weights" in capsys.readouterr().out
+    assert cli.main(["check-bands", "--folder", str(toy.records)]) == 0, "of one's own runs no page shows the weights"
+
+
+@pytest.mark.parametrize("inside", [None, [], ["toy.jsonl"]], ids=["no folder", "nothing", "an empty file"])
+def test_check_bands_wants_runs_in_the_folder_it_is_given(toy, tmp_path, capsys, inside):
+    """``make test`` and the workflows ask about the notebooks they ran: where none noted a run, nothing has passed."""
+    folder = tmp_path / "runs"
+    if inside is not None:
+        folder.mkdir()
+        [(folder / name).touch() for name in inside]
+    assert cli.main(["check-bands", "--folder", str(folder)]) == 1
+    told = capsys.readouterr()
+    why = "is no folder" if inside is None else "holds no run"
+    assert f"Received: {folder}, which {why}: nothing was checked" in told.err and told.out == ""
+    toy.set_band(0.02)
+    _two_runs(folder)
+    assert cli.main(["check-bands", "--folder", str(folder)]) == 0
+    assert "0 problems in the records of 1 experiments" in capsys.readouterr().out
+
+
+def test_an_error_of_the_system_is_one_clear_error(toy, capsys, monkeypatch):
+    _two_runs(toy.records)
+    (toy.records / "bands.yml").mkdir()
+    assert cli.main(["bands"]) == 1
+    assert (told := capsys.readouterr().err).startswith("error: ") and "bands.yml" in told
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "toy.ipynb")
+
+    monkeypatch.setattr(notebook_runs, "execute", refused)
+    assert cli.main(["record", str(toy.notebook)]) == 1
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'toy.ipynb'\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a closed pipe in another way")
+@pytest.mark.parametrize("call", [["fetch", "digits"], ["check-bands", "--folder"]], ids=["flushed", "at the end"])
+def test_a_reader_who_has_seen_enough_ends_it_quietly(call, tmp_path):
+    """As with ``| head -1``."""
+    _two_runs(tmp_path)
+    more = [str(tmp_path)] if call[-1] == "--folder" else []
+    command = [sys.executable, "-m", "tl_helpers", *call, *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 1
 
 
 def test_bands_are_written_for_experiments_with_records(toy, capsys):

@@ -1,9 +1,13 @@
 """``make record``: what a recording has written reaches the working tree, also after it was killed."""
 
 import os
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
+from conftest import commit
 
 from tools import record
 
@@ -14,12 +18,9 @@ def repository(tmp_path, monkeypatch):
     root = tmp_path / "repository"
     (root / record.RECORDS).mkdir(parents=True)
     (root / record.RECORDS / "demo.jsonl").write_text("old\n", encoding="utf-8")
-    for command in (
-        ["init", "-q"],
-        ["add", "."],
-        ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "first"],
-    ):
-        subprocess.run(["git", *command], cwd=root, check=True)
+    (root / "book").mkdir()
+    (root / "book" / "demo.ipynb").write_text("committed", encoding="utf-8")
+    commit(root)
     monkeypatch.setattr(record, "ROOT", root)
     monkeypatch.setattr(record, "CLONE", root / ".cache" / "recording")
     record.clone()
@@ -89,3 +90,79 @@ def test_a_clone_with_read_only_files_is_removed_where_the_system_refuses_that(r
     record.remove(record.CLONE)
     assert not record.CLONE.exists()
     record.remove(record.CLONE)
+
+
+@pytest.fixture
+def asked(repository, monkeypatch):
+    """A recording is asked for; how it is called, what ran and what the clone's notebook then held."""
+    ran = []
+
+    def run(notebook, scale):
+        ran.append((notebook, scale, (record.CLONE / notebook).read_text(encoding="utf-8")))
+        return True
+
+    def ask(*words):
+        monkeypatch.setattr(sys, "argv", ["record.py", *map(str, words)])
+        return record.main()
+
+    monkeypatch.setattr(record, "run", run)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ask.ran = ran
+    return ask
+
+
+def test_a_second_recording_is_refused_and_leaves_the_running_one_s_clone_alone(repository, asked):
+    write("half")
+    with record.alone(), pytest.raises(SystemExit, match=rf"a recording is running \(process {os.getpid()}\): wait"):
+        asked("book/demo.ipynb")
+    assert lines(record.CLONE) == ["old", "half"] and asked.ran == []
+    assert asked("book/demo.ipynb") == 0, "free again"
+
+
+def test_the_lock_is_held_while_a_notebook_runs(asked, monkeypatch):
+    def run(notebook, scale):
+        with pytest.raises(SystemExit, match="a recording is running"), record.alone():
+            pass
+        return False
+
+    monkeypatch.setattr(record, "run", run)
+    assert asked("book/demo.ipynb") == 1
+
+
+def test_a_notebook_named_in_full_or_around_a_corner_runs_as_committed(repository, asked):
+    here = repository / "book" / "demo.ipynb"
+    here.write_text("not committed", encoding="utf-8")
+    asked(here, f"../{repository.name}/book/demo.ipynb", "--scale", "quick")
+    assert asked.ran == [("book/demo.ipynb", "quick", "committed")] * 2
+
+
+@pytest.mark.parametrize("name", ["../other.ipynb", "tl_helpers/records/demo.jsonl", "other.ipynb", "book/none.ipynb"])
+def test_what_is_no_notebook_of_the_book_is_refused(repository, asked, capsys, name):
+    for path in (repository.parent / "other.ipynb", repository / "other.ipynb"):
+        path.touch()
+    for form in (name, repository / name):
+        with pytest.raises(SystemExit) as refused:
+            asked(form)
+        assert refused.value.code == 2 and "notebooks must exist under" in capsys.readouterr().err
+    assert asked.ran == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
+def test_who_stops_a_recording_leaves_no_notebook_running(monkeypatch, tmp_path):
+    started = []
+
+    def popen(command, **how):
+        started.append(real([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[0]
+
+    def stopped_meanwhile():
+        sys.exit(143)
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(record, "CARRY_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(record, "carry_back", stopped_meanwhile)
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        record.run("book/demo.ipynb", "quick")
+    assert started[0].returncode == -signal.SIGTERM and time.monotonic() - began < 20

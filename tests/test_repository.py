@@ -1,7 +1,10 @@
 """The repository as a whole: one address, one import direction, one lock, workflows that are valid."""
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -9,9 +12,11 @@ from pathlib import Path
 
 import api_page
 import environment
+import model_card
 import notebooks
 import pytest
 import sync
+import teaching_page
 import yaml
 from conftest import ROOT
 
@@ -30,6 +35,7 @@ LIGHT = {
     "whole_files",
     "plots",
     "notebook_runs",
+    "model_commands",
 }
 # From the ground up: a module may import only from rows above its own (or its own row, without a circle).
 LAYERS = [
@@ -44,6 +50,7 @@ LAYERS = [
         "preprocessing",
         "packing",
         "picture_files",
+        "class_folders",
         "digests",
     },
     {"cifar_files", "tiny_imagenet_files", "digits_files", "splits"},
@@ -53,7 +60,7 @@ LAYERS = [
     {"training"},
     {"evaluation", "pictures", "predictor", "explain", "finetuning"},
     {"serving"},
-    {"bench", "__main__"},
+    {"bench", "model_commands", "__main__"},
 ]
 
 
@@ -105,12 +112,6 @@ def test_light_modules_name_no_framework_at_the_top(module):
     assert not imported(module, top_only=True) & FRAMEWORKS
 
 
-def test_import_loads_no_framework():
-    code = f"import sys, tl_helpers; print(sorted({{m.split('.')[0] for m in sys.modules}} & {FRAMEWORKS!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_only_runtime_reads_the_environment(module):
     if module == "runtime":
@@ -137,6 +138,14 @@ def test_files_carry_the_address(name):
     assert sync.slug() in (ROOT / name).read_text(encoding="utf-8")
 
 
+def test_the_start_page_cites_the_course_as_the_citation_file_does():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    wanted = [cited[name] for name in ("title", "version", "url")]
+    wanted += [str(cited["date-released"])[:4], *(author["name"] for author in cited["authors"])]
+    assert [text for text in wanted if f"{{{text}}}" not in page] == []
+
+
 def test_no_page_names_another_address():
     other = re.compile(r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh)/([\w.-]+/[\w.-]+)")
     for path in sync.files():
@@ -150,6 +159,20 @@ def test_a_new_address_reaches_every_form():
     moved = sync.with_address(text, old, new)
     assert moved == "https://github.com/B/c/actions https://b.github.io/c/ colab/github/B/c/blob"
     assert "github.com/B/c" in sync.first_cell(new)
+    notebook = json.dumps({"cells": [{"cell_type": "markdown", "source": ["https://github.com/a-team/a-course/blob"]}]})
+    assert "https://github.com/B/c/blob" in sync.wanted(Path("page.ipynb"), notebook, old, new)
+
+
+def test_the_teaching_plan_has_every_chapter_once_and_the_start_page_its_times():
+    """What the chapters state is carried into the tables by `make sync`; prose about them is held here."""
+    files = [file for listed in teaching_page.chapters().values() for file in listed]
+    planned = [slug for week, _ in teaching_page.WEEKS for slug in week]
+    assert sorted(planned) == sorted(file.split("/")[-1] for file in files)
+    minutes = [teaching_page.opening(file)["minutes"] for file in files]
+    start = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    assert (min(minutes), max(minutes)) == (30, 90) and "from half an hour to an hour and a half" in start
+    route = start.split("**Two hours.**")[1].split("Half an hour each")[0]
+    assert {teaching_page.opening(f"book/{page}")["minutes"] for page in re.findall(r"\{doc\}`(.+?)`", route)} == {30}
 
 
 # --- the site's configuration
@@ -175,6 +198,10 @@ def test_the_contents_name_existing_pages():
 
 def test_the_api_page_lists_every_module():
     assert api_page.PAGE.read_text(encoding="utf-8") == api_page.page(), "run `python tools/api_page.py`"
+
+
+def test_the_model_card_says_what_the_records_say():
+    assert model_card.CARD.read_text(encoding="utf-8") == model_card.card(), "run `python tools/model_card.py`"
 
 
 def test_served_libraries_have_their_licences():
@@ -263,17 +290,42 @@ def test_every_step_of_a_workflow_fails_when_a_command_fails(path):
         assert not any(step.get("continue-on-error") or "shell" in step for step in job["steps"]), name
 
 
-def test_an_environment_is_ready_only_with_its_own_stamp(monkeypatch, tmp_path):
+@pytest.fixture
+def small_environment(monkeypatch, tmp_path):
+    """A project of two files and its environment, made for this version of Python, not yet stamped."""
     for name in ("requirements.txt", "pyproject.toml"):
         (tmp_path / name).write_text("one")
+    (tmp_path / "pyvenv.cfg").write_text("home = somewhere\nversion = {}.{}.0\n".format(*sys.version_info[:2]))
     monkeypatch.setattr(environment, "ROOT", tmp_path)
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
     monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(environment, "python", lambda: Path(sys.executable))
+    return tmp_path
+
+
+def test_an_environment_is_ready_only_with_its_own_stamp(small_environment):
     assert not environment.ready(), "interrupted before the stamp"
     environment.STAMP.write_text(environment.fingerprint())
     assert environment.ready()
-    (tmp_path / "requirements.txt").write_text("two")
+    (small_environment / "requirements.txt").write_text("two")
     assert not environment.ready(), "the lock changed"
+
+
+@pytest.mark.parametrize("line", ["version = 3.2.1", "version_info = 3.2.1.final.0", ""])
+def test_an_environment_of_another_python_is_cleared(small_environment, monkeypatch, line):
+    """`python3.12 -m venv` over an environment of 3.11 would leave 3.11's interpreter there."""
+    ran = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: ran.append(command) or subprocess.CompletedProcess([], 0)
+    )
+    environment.STAMP.write_text(environment.fingerprint())
+    environment.install()
+    assert "--clear" not in ran[0], "of this Python: the packages stay, and those that changed are installed"
+    (small_environment / "pyvenv.cfg").write_text(line)
+    assert not environment.ready()
+    environment.install()
+    made = [command for command in ran if "venv" in command]
+    assert len(made) == 2 and "--clear" in made[1]
 
 
 def test_help_lists_every_target():
@@ -281,4 +333,44 @@ def test_help_lists_every_target():
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M).group(1).split())
     described = set(re.findall(r"^([a-z-]+):.*## ", text, re.M))
     assert phony == described
-    assert {"help", "book", "test", "lab", "serve", "record", "reproduce", "bench", "lint", "clean", "lock"} <= phony
+    assert {
+        "help",
+        "book",
+        "test",
+        "lab",
+        "serve",
+        "handout",
+        "record",
+        "reproduce",
+        "bench",
+        "lint",
+        "clean",
+        "lock",
+    } <= phony
+
+
+def make(*words: str) -> subprocess.CompletedProcess:
+    """Run make with an environment that is set up already, and another program in place of its Python."""
+    if os.name == "nt" or not shutil.which("make"):
+        pytest.skip("no make here")
+    told = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "SCALE")}
+    return subprocess.run(["make", "PYTHON=true", *words], cwd=ROOT, capture_output=True, text=True, env=told)
+
+
+TIMED = re.findall(r"^([a-z-]+):.*\n(?:\t.*\n)*\t@\$\(START\)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("flags", ["-c", "-euo pipefail -c"])
+@pytest.mark.parametrize("target", TIMED)
+def test_a_recipe_that_fails_fails_make_also_without_shellflags(target, flags):
+    """GNU Make 3.81, macOS's own, runs every recipe with `-c` alone."""
+    words = [target, f".SHELLFLAGS={flags}", "NOTEBOOK=a", "EXPERIMENT=a"]
+    passed, failed = make("PY=true", *words), make("PY=false", *words)
+    assert passed.returncode == 0 and f"make {target}: done" in passed.stdout, passed.stderr
+    assert failed.returncode != 0 and "done" not in failed.stdout
+
+
+def test_the_scale_asked_for_reaches_a_reproduction():
+    words = ["-n", "reproduce", "EXPERIMENT=a"]
+    assert '-m tl_helpers reproduce "a" --scale full;' in make(*words, "SCALE=full").stdout
+    assert "reproduce" in make(*words).stdout and "--scale" not in make(*words).stdout

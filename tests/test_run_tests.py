@@ -1,5 +1,7 @@
 """``make test``: what it says of a step that passed, failed, or had nothing to run."""
 
+import sys
+
 import pytest
 import run_tests
 
@@ -27,3 +29,9 @@ def test_a_step_of_tests_says_what_was_skipped(tmp_path, source, verdict, capfd)
 @pytest.mark.parametrize("status, verdict", [(0, "passed"), (2, "FAILED")])
 def test_a_step_of_another_command_goes_by_its_status(status, verdict):
     assert run_tests.step("made", lambda: status) == verdict
+
+
+def test_bands_fail_where_no_notebook_noted_a_run(tmp_path, capfd):
+    call = [sys.executable, "-m", "tl_helpers", "check-bands", "--folder", str(tmp_path)]
+    assert run_tests.step("bands", lambda: run_tests.command(*call)) == "FAILED"
+    assert "nothing was checked" in capfd.readouterr().err

@@ -1,16 +1,13 @@
 """``python -m tl_helpers``: fetch data, record and reproduce experiments, check bands, use a model of your own."""
 
 import argparse
-import contextlib
-import glob
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tl_helpers import datasets, notebook_runs, results, runtime
+from tl_helpers import datasets, model_commands, notebook_runs, results, runtime
 from tl_helpers.downloads import DataRefused, DataUnavailable
 
 
@@ -18,8 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 when all went well, 1 when something failed, 2 for a wrong call."""
     chosen = _parser().parse_args(arguments)
     try:
-        return chosen.run(chosen)
-    except (DataUnavailable, DataRefused, FileNotFoundError, ValueError) as error:
+        code = chosen.run(chosen)
+        sys.stdout.flush()  # here, so that a reader who is gone is met below and not at Python's end
+        return code
+    except BrokenPipeError:  # whoever read the output (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 1
+    except (DataUnavailable, DataRefused, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -57,11 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         "check-bands", _check_bands, "fail when a record lies outside its band or was made with older weights"
     )
     check.add_argument(
-        "--folder", type=Path, help="check the runs noted in this folder (default: the package's records)"
+        "--folder", type=Path, help="check the runs noted in this folder, at least one (default: the package's records)"
     )
     predict = command(
         "predict",
-        _predict,
+        model_commands.predict,
         "say which of its classes a saved model sees in pictures",
         "what is printed above is whole; the same command begins with the first picture again",
         ". The percentages are the model's own stated confidence. It knows its classes alone: whatever else a picture "
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files (PNG, JPEG, WebP …)")
     predict.add_argument("--top", type=int, default=3, metavar="K", help="how many classes to show (default: 3)")
     predict.add_argument("--json", action="store_true", help="one JSON object a picture, one a line")
-    serve = command("serve", _serve, "show a page, on this computer alone, to drop pictures on")
+    serve = command("serve", model_commands.serve, "show a page, on this computer alone, to drop pictures on")
     serve.add_argument("model", type=Path, metavar="MODEL", help="a .keras file written by predictor.save")
     serve.add_argument("--port", type=int, default=8765, help="default: 8765; 0 takes any free one")
     return parser
@@ -98,7 +100,7 @@ def _jobs(names: Sequence[str]) -> dict:
     jobs = {name: lambda name=name: f"{datasets.spec(name).files.read().copy} copy" for name in datasets.names()}
     if names and set(names) <= set(jobs):
         return {name: jobs[name] for name in names}
-    with _native_notes_hidden():
+    with model_commands.native_notes_hidden():
         from tl_helpers import backbones  # imports the deep-learning framework: only when weights are wanted
 
     for name in backbones.names():
@@ -171,104 +173,23 @@ def _bands(chosen: argparse.Namespace) -> int:
 def _check_bands(chosen: argparse.Namespace) -> int:
     from tl_helpers import bands
 
-    found = results.experiments(chosen.folder)
+    found = [name for name in results.experiments(chosen.folder) if results.load(name, folder=chosen.folder)]
+    if chosen.folder and not found:
+        there = "holds no run" if chosen.folder.is_dir() else "is no folder"
+        print(
+            f"--folder must be where notebooks noted their runs (TL_SCRATCH). Received: {chosen.folder}, which {there}: "
+            "nothing was checked. Run the notebooks first, without TL_RECORD",
+            file=sys.stderr,
+        )
+        return 1
     problems = bands.check(chosen.folder)
     if not chosen.folder:
-        with _native_notes_hidden():  # it imports the framework
+        with model_commands.native_notes_hidden():  # it imports the framework
             problems += bands.check_weights()
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in the records of {len(found)} experiments")
     return 1 if problems else 0
-
-
-def _predict(chosen: argparse.Namespace) -> int:
-    """Every picture's likeliest classes, line by line; one that cannot be read does not keep the others from being read."""
-    with _native_notes_hidden():
-        from tl_helpers import predictor
-
-        found = predictor.load(chosen.model)
-    pictures, refused = list(_expanded(chosen.pictures)), []
-    answers = _answers(found, pictures, chosen.top, refused)
-    for line in _json_lines(answers) if chosen.json else _table_lines(answers, pictures, found.class_names, chosen.top):
-        print(line, flush=True)
-    return 1 if refused else 0
-
-
-def _answers(found, pictures: Sequence[Path], top: int, refused: list[Path]) -> Iterator[tuple[Path, dict]]:
-    """Each picture with what the model says of it, or with why it was refused, which goes to stderr as well."""
-    from tqdm import tqdm
-
-    from tl_helpers.picture_files import PictureRefused
-
-    quiet = sys.stdout.isatty() or not sys.stderr.isatty()  # the lines themselves show how it goes; or nobody looks
-    for picture in tqdm(pictures, unit="picture", leave=False, disable=quiet):
-        try:
-            answer = found.predict(picture, top)
-        except PictureRefused as error:
-            refused.append(picture)
-            answer = {"error": str(error)}
-            tqdm.write(f"{picture}: {error}", file=sys.stderr)
-        yield picture, answer
-
-
-def _json_lines(answers: Iterator[tuple[Path, dict]]) -> Iterator[str]:
-    for picture, answer in answers:
-        told = {"picture": str(picture), **answer}
-        line = json.dumps(told, ensure_ascii=False)
-        yield line if line == _printable(line) else json.dumps(told)
-
-
-def _table_lines(answers, pictures: Sequence[Path], class_names: Sequence[str], top: int) -> Iterator[str]:
-    """Rows under a heading, where there are any; what decides the columns' widths is known before the first answer."""
-    places = min(max(1, top), len(class_names))
-    heads = ["picture", "1. (stated confidence)", *(f"{place}." for place in range(2, places + 1))]
-    widest = max(len(f"{name} 100.0%") for name in class_names)
-    widths = [max(len(_printable(str(name))) for name in ["picture", *pictures])]
-    widths += [max(widest, len(head)) for head in heads[1:]]
-    rows = (
-        [str(p), *(f"{guess['class']} {guess['probability']:.1%}" for guess in a["top"])]
-        for p, a in answers
-        if "top" in a
-    )
-    for number, cells in enumerate(rows):
-        for line in [heads, cells] if number == 0 else [cells]:
-            yield "  ".join(_printable(cell).ljust(width) for cell, width in zip(line, widths)).rstrip()
-
-
-def _printable(text: str) -> str:
-    """What the terminal's encoding does not have is written as ``\\xe9``."""
-    coding = sys.stdout.encoding or "utf-8"
-    return text.encode(coding, "backslashreplace").decode(coding)
-
-
-def _expanded(given: Sequence[Path]) -> Iterator[Path]:
-    """Pictures as named; a pattern that the shell left as it is (on Windows) is looked up here."""
-    for picture in given:
-        found = [] if picture.exists() else sorted(glob.glob(str(picture)))
-        yield from (Path(name) for name in found or [picture])
-
-
-@contextlib.contextmanager
-def _native_notes_hidden():
-    """Keep what the framework's native code writes to stderr at its start off a reader's terminal; errors are raised."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _serve(chosen: argparse.Namespace) -> int:
-    with _native_notes_hidden():
-        from tl_helpers import serving
-
-    serving.serve(chosen.model, chosen.port)
-    return 0
 
 
 if __name__ == "__main__":

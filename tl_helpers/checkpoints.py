@@ -5,7 +5,6 @@ import hashlib
 import json
 import time
 import warnings
-import zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tl_helpers.splits import Dataset
 SAVE_EVERY_SECONDS = 60.0
 
 
-def key(run: results.Run, model: keras.Model | None = None, data: Dataset | None = None) -> dict:
+def key(run: results.Run, model: "keras.Model | None" = None, data: Dataset | None = None) -> dict:
     """All that decides a run and can be told without training; the commit is not part of it.
 
     Two runs of one name may see other pictures of one data set, or train another network: ``model`` and ``data`` tell.
@@ -143,7 +142,7 @@ class State:
         try:
             with np.load(self.path) as kept:
                 return {name: kept[name] for name in kept.files}
-        except (zipfile.BadZipFile, ValueError, EOFError, KeyError, AttributeError, TypeError, OSError) as error:
+        except (*whole_files.DAMAGE, OSError) as error:
             if self.given:
                 raise ValueError(
                     f"the checkpoint must be a file that training wrote. Received: {self.path}, which cannot be read as "

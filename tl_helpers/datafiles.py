@@ -1,7 +1,6 @@
 """What readers of data files share: addresses, hashes, and checks of images and labels."""
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from tl_helpers import downloads
 from tl_helpers.downloads import DataRefused, DataUnavailable
+from tl_helpers.whole_files import DAMAGE
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
             if not missing:
                 return {name: kept[name] for name in names}
             held = ", ".join(kept.files) or "nothing"
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, OSError) as error:
         raise DataRefused(
             f"{path} cannot be read as an .npz file: truncated or damaged ({error}). Place it there again, or remove it"
         ) from error

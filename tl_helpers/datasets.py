@@ -54,7 +54,7 @@ def load(name: str, *, offline: str | None = None) -> Dataset:
     Args:
         name: one of ``names()``.
         offline: the data set to use where this one cannot be had; a banner says so. With it, nothing is downloaded
-            at the quick scale, which is meant to need no network.
+            at the quick scale, which is meant to need no network: then this one must be at hand.
     Returns:
         The data set; its arrays are read-only.
     Raises:
@@ -66,14 +66,16 @@ def load(name: str, *, offline: str | None = None) -> Dataset:
     if offline is not None:
         spec(offline)
     download = offline is None or runtime.scale() != "quick"
+    folders = runtime.data_folder(), runtime.cache_folder()
     try:
-        return _load(name, runtime.data_folder(), runtime.cache_folder(), download)
+        return _load(name, *folders, download)
     except DataUnavailable as error:
         if offline is None:
             raise
         reason = str(error).splitlines()[0].rstrip(":") + "." if download else "The quick scale downloads nothing."
+    substitute = _load(offline, *folders, download)
     print(_banner(spec(name), spec(offline), reason))
-    return load(offline)
+    return substitute
 
 
 def names() -> list[str]:

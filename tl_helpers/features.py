@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +172,7 @@ def _read(path: Path, count: int) -> np.ndarray | None:
         if len(features) != count:
             raise ValueError(f"{len(features)} rows instead of {count}")
         return features
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*whole_files.DAMAGE, OSError) as error:
         print(f"kept features {path.name} are damaged ({error}); computing them again", file=sys.stderr)
         return None
 

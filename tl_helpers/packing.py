@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 
 from tl_helpers.downloads import DataRefused
-from tl_helpers.whole_files import whole
+from tl_helpers.whole_files import DAMAGE, whole
 
 SUMS = "SHA256SUMS"
 FORMAT = 1
@@ -180,7 +179,7 @@ def load(path: Path | str, sha256: str | None = None) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, OSError) as error:
         raise DataRefused(
             f"{path} has the expected hash but is no weight file ({error}). Received: {len(content):,} bytes. {again}"
         ) from error

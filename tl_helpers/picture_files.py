@@ -39,8 +39,7 @@ def read(source: Path | str | bytes, *, pixels: int = 32, fit: str = "crop") -> 
         PictureRefused: the file is no picture, is damaged, or is too large.
         ValueError: ``pixels`` or ``fit`` is no possible choice.
     """
-    if fit not in FITS or pixels < 1:
-        raise ValueError(f"fit must be one of {', '.join(FITS)}, pixels at least 1. Received: {fit!r}, {pixels}")
+    pixels = check_reading(pixels, fit)
     held = bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else held_bytes(Path(source))
     if not held:
         raise PictureRefused("the file is empty (zero bytes)")
@@ -52,6 +51,19 @@ def read(source: Path | str | bytes, *, pixels: int = 32, fit: str = "crop") -> 
             raise
         except Exception as error:  # a decoder meets damaged bytes with almost any exception
             raise PictureRefused(_reason(held, error)) from error
+
+
+def check_reading(pixels: int, fit: str) -> int:
+    """``pixels`` as a plain integer, where ``read`` can bring a picture to that size in that way.
+
+    Raises:
+        ValueError: ``pixels`` or ``fit`` is no possible choice.
+    """
+    if fit not in FITS or not isinstance(pixels, (int, np.integer)) or pixels < 1:
+        raise ValueError(
+            f"fit must be one of {', '.join(FITS)}, pixels a whole number of at least 1. Received: {fit!r}, {pixels!r}"
+        )
+    return int(pixels)
 
 
 def held_bytes(path: Path) -> bytes:

@@ -1,27 +1,18 @@
 """A reader's own pictures: ``load_folder`` turns a folder of class folders into a data set, and says what it left out."""
 
 import hashlib
-import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from tl_helpers import datasets, report
+from tl_helpers import class_folders, datasets, report
 from tl_helpers.picture_files import PictureRefused, held_bytes, read
 
 __all__ = ["FolderReport", "load_folder", "read"]
-
-ALREADY_SPLIT = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
-SYSTEM_FILES = {
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "@eadir", "#recycle", "$recycle.bin", "lost+found",
-    "system volume information",
-}  # fmt: skip
 
 
 @dataclass(repr=False)
@@ -105,21 +96,22 @@ def load_folder(
         ValueError: it holds no class folders, or two of one name, is split already, has fewer than two usable classes; or shares out of range.
     """
     root = Path(path).expanduser()
-    folders = _class_folders(root)
+    folders = class_folders.find(root)
     if not (0 < val < 1 and 0 < test < 1 and val + test < 1):
         raise ValueError(f"val and test must be shares above 0, together below 1. Received: {val}, {test}")
     seen, hashes = FolderReport(str(root)), {}
     images: list[np.ndarray] = []
-    _stray_files(root, seen)
+    class_folders.stray_files(root, seen.skipped)
     for class_name, folder in tqdm(folders.items(), unit="class", desc="pictures", disable=not progress, leave=False):
-        taken = ((file, _take(file, root, seen, hashes, pixels, fit)) for file in _files(folder, root, seen))
+        shown, files = f"{class_folders.shown(folder, root)}/", class_folders.files(folder, root, seen.skipped)
+        taken = ((file, _take(file, root, seen, hashes, pixels, fit)) for file in files)
         found = {file: picture for file, picture in taken if picture is not None}
         if len(found) < 3:
-            _leave_out(f"{_shown(folder, root)}/", len(found), seen, hashes)
+            _leave_out(shown, len(found), seen, hashes)
             continue
         seen.used[class_name] = len(found)
         images += found.values()
-        seen.doubts += [(f"{_shown(folder, root)}/", doubt) for doubt in _doubts(folder, found)]
+        seen.doubts += [(shown, doubt) for doubt in class_folders.doubts(folder, found)]
     _check_classes(root, folders, seen)
     ids = np.repeat(np.arange(len(seen.used), dtype=np.int32), list(seen.used.values()))
     arrays = np.stack(images)
@@ -139,57 +131,12 @@ def _leave_out(class_folder: str, pictures: int, seen: FolderReport, hashes: dic
 def _check_classes(root: Path, folders: dict[str, Path], seen: FolderReport) -> None:
     if len(seen.used) >= 2:
         return
-    inner = next((f for f in folders.values() if _inside(f)[0]), None)
+    inner = next((f for f in folders.values() if class_folders.inside(f)[0]), None)
     deeper = f" {inner} holds folders itself: are those the classes? Then give that one." if inner else ""
     raise ValueError(
         f"{root} must hold at least two classes with three pictures each. Received: "
         f"{', '.join(seen.used) or 'no usable class'}.{deeper} What was skipped, and why:\n{seen}"
     )
-
-
-def _class_folders(root: Path) -> dict[str, Path]:
-    if not root.is_dir():
-        raise FileNotFoundError(f"no such folder: {root}. Give the folder that holds one folder for each class")
-    found = sorted((f for f in root.iterdir() if f.is_dir() and not _hidden(f)), key=lambda f: f.name)
-    named: dict[str, Path] = {}
-    for folder in found:
-        name = unicodedata.normalize("NFC", _printable(folder.name))
-        if name in named:  # two systems write an accent in two ways
-            raise ValueError(f"two folders in {root} have the same name, {name}, written in two ways. Join them")
-        named[name] = folder
-    if not named:
-        raise ValueError(
-            f"{root} holds no folders. Make one folder for each class in it, named after the class, and put the pictures there"
-        )
-    split = [n for n in named if n.lower() in ALREADY_SPLIT]
-    nested = any(folders and not files for folders, files in (_inside(named[n]) for n in split))
-    if len(split) >= 2 or len(split) == len(named) or nested:  # others, such as annotations, may lie beside them
-        raise ValueError(
-            f"{root} looks split already: it holds {', '.join(split)}. Give one of these folders (the one with the most "
-            "pictures); the split into train, val and test is drawn here, by the seed. (A class of such a name, a train "
-            "among cars, must hold its pictures itself, not in folders)"
-        )
-    return named
-
-
-def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders and files in a folder, without those of a system; none where it may not be opened."""
-    try:
-        found = [inner for inner in folder.iterdir() if not _hidden(inner)]
-    except OSError:
-        return [], []
-    folders = [inner for inner in found if inner.is_dir()]
-    return folders, [inner for inner in found if inner not in folders]
-
-
-def _doubts(folder: Path, files: Iterable[Path]) -> Iterator[str]:
-    """What may be wrong with a class folder, by its name and by where in it the pictures that are used lie."""
-    inner = sorted({_printable(file.relative_to(folder).parts[0]) for file in files if file.parent != folder})
-    if len(inner) > 1 and all(file.parent != folder for file in files):
-        more = ", …" if len(inner) > 3 else ""
-        yield f"all pictures lie in folders inside it ({', '.join(inner[:3])}{more}): are those the classes? Then load this folder"
-    if folder.name.lower() in ALREADY_SPLIT:
-        yield "a class of this name, or a part of a split? The split is drawn here: give one folder of class folders"
 
 
 def _counted(reasons: list[list[str]]) -> list[tuple[str, str]]:
@@ -206,41 +153,9 @@ def _kind(reason: str) -> str:
     return re.split(r"[:;(]|, ", reason)[0].strip()
 
 
-def _stray_files(root: Path, seen: FolderReport) -> None:
-    for file in sorted(root.iterdir()):
-        if _hidden(file):
-            seen.skipped.append((_shown(file, root), "hidden or a system's own"))
-        elif not file.is_dir():
-            seen.skipped.append((_shown(file, root), "lies in no class folder"))
-
-
-def _files(folder: Path, root: Path, seen: FolderReport) -> Iterator[Path]:
-    """Every file below a class folder, in a fixed order; what is hidden or linked in a circle is noted and left out."""
-
-    def locked(error: OSError) -> None:
-        seen.skipped.append((f"{_shown(Path(error.filename), root)}/", f"cannot be opened: {error.strerror}"))
-
-    for where, folders, files in os.walk(folder, onerror=locked):
-        for name in sorted(folders):
-            inner = Path(where, name)
-            if _hidden(inner) or inner.is_symlink():
-                why = "hidden or a system's own" if _hidden(inner) else "a link to a folder, not followed"
-                seen.skipped.append((f"{_shown(inner, root)}/", why))
-                folders.remove(name)
-        folders.sort()
-        for name in sorted(files):
-            file = Path(where, name)
-            if _hidden(file):
-                seen.skipped.append((_shown(file, root), "hidden or a system's own"))
-            elif not file.is_file():
-                seen.skipped.append((_shown(file, root), "a broken link" if file.is_symlink() else "no ordinary file"))
-            else:
-                yield file
-
-
 def _take(file: Path, root: Path, seen: FolderReport, hashes: dict, pixels: int, fit: str) -> np.ndarray | None:
     """One file's picture, or None with the reason noted."""
-    shown = _shown(file, root)
+    shown = class_folders.shown(file, root)
     try:
         held = held_bytes(file)
         picture, notes = read(held, pixels=pixels, fit=fit)
@@ -269,16 +184,3 @@ def _split(labels: np.ndarray, val: float, test: float, seed: int) -> list[np.nd
         for part, found in zip(parts, np.split(rows, [n - n_val - n_test, n - n_test])):
             part.append(found)
     return [np.sort(np.concatenate(part)) for part in parts]
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in SYSTEM_FILES
-
-
-def _shown(path: Path, root: Path) -> str:
-    return _printable(path.relative_to(root).as_posix())
-
-
-def _printable(name: str) -> str:
-    """A name as text, even where the file system holds bytes that are none."""
-    return name.encode("utf-8", "replace").decode("utf-8")

@@ -8,6 +8,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -250,7 +251,11 @@ def confusion(ax: Axes | None, matrix: np.ndarray, names: Sequence[str]) -> Axes
 
 
 def image_grid(
-    images: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 8, size: float = 0.95
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    columns: int = 8,
+    size: float = 0.95,
+    frame: bool = False,
 ) -> Figure:
     """A grid of pictures.
 
@@ -259,6 +264,7 @@ def image_grid(
         titles: n short titles.
         columns: pictures a row.
         size: inches a picture.
+        frame: draw a thin grey line around each picture, for those whose own ground is white.
     Returns:
         The figure.
     """
@@ -273,6 +279,9 @@ def image_grid(
         if image.dtype != np.uint8:
             image = (image - image.min()) / max(float(np.ptp(image)), 1e-12)
         ax.imshow(image.squeeze(), cmap="gray", interpolation="nearest")
+        if frame:
+            around = dict(transform=ax.transAxes, fill=False, color="grey", linewidth=0.8, clip_on=False)
+            ax.add_patch(Rectangle((0, 0), 1, 1, **around))
         if titles is not None:
             ax.set_title(str(titles[i]), fontsize=7, pad=2)
     return figure

@@ -1,8 +1,10 @@
 """A trained model as one file: ``save`` it with its class names, ``load`` it, ``predict``, ``export`` it."""
 
+import itertools
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tl_helpers import picture_files
+from tl_helpers import finetuning, losses, optimizers, picture_files, preprocessing
 
+SAVED = (preprocessing.Preprocessing, finetuning.FeatureLead, losses.SmoothedCrossEntropy, optimizers.Schedule)
+"""Classes of this package that a saved model may name; Keras finds them only where their modules are imported."""
 LAYER = "classes"
 NAMES, READING = "class_names.txt", "reading.json"
 EXPORTED = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", NAMES, READING}
@@ -29,7 +33,8 @@ class Classes(keras.layers.Layer):
 
     def __init__(self, class_names, pixels: int = 32, fit: str = "crop", dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
-        self.class_names, self.pixels, self.fit = tuple(class_names), pixels, fit
+        # A NumPy number would not go into an export's JSON.
+        self.class_names, self.pixels, self.fit = tuple(class_names), int(pixels), fit
 
     def call(self, logits):
         return logits
@@ -37,6 +42,10 @@ class Classes(keras.layers.Layer):
     def get_config(self):
         own = {"class_names": list(self.class_names), "pixels": self.pixels, "fit": self.fit}
         return {**super().get_config(), **own}
+
+
+class Diverged(ValueError):
+    """A model whose weights are no numbers any more; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +64,19 @@ class Predictor:
     fit: str
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Images (n, pixels, pixels, 3), 0-255, to probabilities (n, classes)."""
+        """Images (n, pixels, pixels, 3), 0-255, to probabilities (n, classes).
+
+        Raises:
+            Diverged: the model's outputs are NaN or infinite.
+        """
         logits = np.asarray(self.model.predict_on_batch(np.asarray(images, "float32")), np.float64)
-        powers = np.exp(logits - logits.max(-1, keepdims=True))
+        highest = logits.max(-1, keepdims=True)
+        if not np.isfinite(highest).all():
+            raise Diverged(
+                "the model gives no numbers (NaN): its training diverged; train it again with a smaller learning rate, "
+                "and save that one"
+            )
+        powers = np.exp(logits - highest)
         return powers / powers.sum(-1, keepdims=True)
 
     def predict(self, source: Path | str | bytes, top: int = 3) -> dict:
@@ -68,6 +87,7 @@ class Predictor:
             model's stated confidence, right as often as its calibration is good; it knows no "none of these".
         Raises:
             PictureRefused: it is no picture that can be read.
+            Diverged: the model gives no numbers.
         """
         image, notes = picture_files.read(source, pixels=self.pixels, fit=self.fit)
         found = self.probabilities(image[None])[0]
@@ -83,21 +103,24 @@ def save(
 ) -> Predictor:
     """Write a model into one ``.keras`` file, with its class names and the way its pictures are read.
 
+    The file is written whole or not at all: an earlier one of that name stays until the new one is there.
+
     Args:
-        model: pixels 0-255 in, logits (n, classes) out.
+        model: pixels 0-255 in, logits (n, classes) out. It may be a ``Predictor``'s, to be saved anew.
         path: a file that ends in ``.keras``.
         class_names: one for each logit.
         pixels, fit: how the training pictures were read: what ``pictures.load_folder`` was given. A model cannot tell.
     Returns:
         The ``Predictor`` that a later ``load`` gives.
     Raises:
-        ValueError: another ending, a wrong number of names, or pictures of another size than the model's input, where
-            the model has only one (the course's backbones take any).
+        ValueError: another ending, a wrong number of names, no possible choice of ``pixels`` or ``fit``, or pictures of
+            another size than the model's input, where the model has only one (the course's backbones take any).
     """
+    pixels = picture_files.check_reading(pixels, fit)
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"a model is saved into a file that ends in .keras. Received: {path.name}")
-    images, logits = model.inputs[0], model.outputs[0]
+    images, logits, name = _unnamed(model)
     if logits.shape[-1] != len(class_names):
         raise ValueError(
             f"class_names must name every output. Received: {len(class_names)} names for {logits.shape[-1]} outputs"
@@ -105,10 +128,24 @@ def save(
     sides = set(images.shape[1:3]) - {None}
     if sides - {pixels}:
         raise ValueError(f"pixels must be the side of the model's input, {max(sides)}. Received: {pixels}")
-    whole = keras.Model(images, Classes(class_names, pixels, fit, name=LAYER)(logits), name=model.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole.save(path)
+    whole = keras.Model(images, Classes(class_names, pixels, fit, name=name)(logits), name=model.name)
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Keras writes only to a name that ends in .keras: a folder beside the target holds the draft.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", ignore_cleanup_errors=True) as draft:
+        whole.save(Path(draft) / "new.keras")
+        (Path(draft) / "new.keras").replace(target)
     return _predictor(whole)
+
+
+def _unnamed(model: keras.Model) -> tuple:
+    """A model's images and logits, without the ``Classes`` of an earlier ``save``, and a free name for the new layer."""
+    layers, logits = list(model.layers), model.outputs[0]
+    if isinstance(layers[-1], Classes):
+        logits = layers.pop().input
+    taken = {layer.name for layer in layers}
+    names = itertools.chain([LAYER], (f"{LAYER}_{i}" for i in itertools.count(1)))
+    return model.inputs[0], logits, next(name for name in names if name not in taken)
 
 
 def load(path: Path | str) -> Predictor:
@@ -123,9 +160,16 @@ def load(path: Path | str) -> Predictor:
         raise FileNotFoundError(f"no such model file: {path}. Expected a .keras file written by predictor.save")
     try:
         return _predictor(keras.saving.load_model(path, compile=False))
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} must be a .keras file written by predictor.save. Received: {told}") from error
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} must be a .keras file written by predictor.save. Received: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What Keras stumbled over, in its own words. It wraps that in errors around it, and adds whole configurations."""
+    inner = str(error).split("Exception encountered: ")[-1].split(" Full object config:")[0].strip()
+    return inner.splitlines()[0] if inner else type(error).__name__
 
 
 def _predictor(model: keras.Model) -> Predictor:

@@ -128,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = self.server.found.predict(body, top=5)
         except PictureRefused as error:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+        except predictor.Diverged as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
         except Exception as error:  # the model's own fault, which the page would take for a server that is gone
             traceback.print_exc()
             told = f"the model failed ({type(error).__name__}); the terminal in which it runs says why"

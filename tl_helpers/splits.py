@@ -83,9 +83,14 @@ class Dataset:
         For one seed the subsets are nested: the 10 a class are among the 100 a class.
 
         Raises:
-            ValueError: a class has fewer training examples.
+            ValueError: a class has fewer training examples, or none.
         """
         counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        if absent := [name for name, count in zip(self.class_names, counts) if not count]:
+            raise ValueError(
+                f"few needs examples of every class in train. Received: none of {', '.join(absent[:5])}"
+                f"{' …' if len(absent) > 5 else ''}; leave such classes out with only(...)"
+            )
         if not 1 <= labels_per_class <= counts.min():
             raise ValueError(
                 f"labels_per_class must be from 1 to {counts.min()}, the size of the smallest class in train. "
@@ -146,13 +151,15 @@ def from_arrays(
     """A data set from a reader's own images, uint8 RGB (N, height, width, 3), and labels (N,) or (N, 1).
 
     Raises:
-        DataRefused: images grey, float or without three channels; labels one-hot or outside the class names.
+        DataRefused: images grey, float, without three channels, or of one size in train and of another in val or test;
+            labels one-hot or outside the class names.
     """
     parts, arrays = {"test": None}, {}
     for part, pair in (("train", train), ("val", val), ("test", test)):
         if pair is None:
             continue
         images = check_images(np.asarray(pair[0]), f"{part} images")
+        _check_size(images, arrays.get("x_train", images), part)
         labels = flat_labels(pair[1], f"{part} labels")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
             raise DataRefused(
@@ -161,6 +168,15 @@ def from_arrays(
         parts[part] = Split(images, labels)
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
     return Dataset(name, "own", arrays_sha256(arrays), **parts, class_names=tuple(class_names), licence=licence)
+
+
+def _check_size(images: np.ndarray, train: np.ndarray, part: str) -> None:
+    if images.shape[1:] != train.shape[1:]:
+        (height, width), received = train.shape[1:3], images.shape[1:3]
+        raise DataRefused(
+            f"{part} images must have the size of those in train, {height} x {width} pixels. "
+            f"Received: {received[0]} x {received[1]}; resize them"
+        )
 
 
 def stratified(labels: np.ndarray, sizes: Sequence[int], seed: int = SPLIT_SEED) -> list[np.ndarray]:

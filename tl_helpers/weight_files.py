@@ -99,7 +99,7 @@ def _load_placed(model: keras.Model, weights: Weights) -> str:
 def _load_file(model: keras.Model, path) -> None:
     try:
         model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # h5py meets damage with any of them
         raise downloads.DataRefused(
             f"{path} holds no weights for {model.name}: truncated, damaged or another version ({error}). "
             "Remove it and fetch it again"

@@ -6,11 +6,15 @@ import os
 import sys
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 STALE_SECONDS = 3600.0
+# What NumPy raises for an .npz that is damaged or something else; OSError, which may pass, is not among them.
+DAMAGE = (ValueError, TypeError, EOFError, KeyError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class DataRefused(ValueError):

@@ -9,6 +9,7 @@ for a finished one; it carries a hash of the lock and of pyproject.toml, so that
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,8 +37,15 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+def fits() -> bool:
+    """Whether the interpreter in .venv has the version of the Python that runs this; `venv` keeps one that lies there."""
+    about = FOLDER / "pyvenv.cfg"
+    found = re.search(r"^version(?:_info)? *= *(\d+)\.(\d+)", about.read_text(), re.M) if about.exists() else None
+    return bool(found) and tuple(map(int, found.groups())) == sys.version_info[:2]
+
+
 def ready() -> bool:
-    return python().exists() and STAMP.exists() and STAMP.read_text() == fingerprint()
+    return python().exists() and fits() and STAMP.exists() and STAMP.read_text() == fingerprint()
 
 
 def installer() -> list[str]:
@@ -57,7 +65,8 @@ def install() -> None:
         )
     started = time.monotonic()
     print("Setting up .venv: the locked packages, about 2 GB (once; later calls use it as it is) ...", flush=True)
-    clear = [] if STAMP.exists() and python().exists() else ["--clear"]  # an interrupted set-up begins afresh
+    # An interrupted set-up begins afresh, and so does one for another version of Python.
+    clear = [] if STAMP.exists() and python().exists() and fits() else ["--clear"]
     STAMP.unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "venv", *clear, FOLDER], check=True)
     command = installer()

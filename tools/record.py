@@ -2,23 +2,79 @@
 
 The working tree may change meanwhile. Once a minute, and after each notebook, new records (and pictures) are carried into
 the working tree, where `git diff` shows them; nothing is committed. What a killed recording left behind is carried by the
-next one, and with `TL_RESUME=1` it goes on from all that lies in the working tree. Called by `make record`.
+next one, and with `TL_RESUME=1` it goes on from all that lies in the working tree. Only one recording runs at a time.
+Called by `make record`.
 """
 
 import argparse
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from page_paths import in_book
 
 ROOT = Path(__file__).resolve().parent.parent
 CLONE = ROOT / ".cache" / "recording"
 RECORDS = Path("tl_helpers/records")
 CARRY_EVERY_SECONDS = 60
+STOP_SECONDS = 30
+FAR_BEHIND = 1 << 20  # the byte that is locked: Windows lets nobody read one, and the text before it shall be read
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the lock of the only recording in this working tree; the system frees it when the process dies.
+
+    Raises:
+        SystemExit: another recording holds it; its clone is left alone.
+    """
+    path = CLONE.with_name(f"{CLONE.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not lock(handle):
+            process = os.read(handle, 20).decode().strip() or "unknown"
+            sys.exit(f"a recording is running (process {process}): wait for it, or stop it first")
+        os.truncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock(handle: int) -> bool:
+    """Lock an open file without waiting; False when another process holds it."""
+    try:
+        import fcntl
+    except ImportError:
+        return lock_on_windows(handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: there nobody can tell
+        return True
+    return True
+
+
+def lock_on_windows(handle: int) -> bool:
+    import msvcrt
+
+    os.lseek(handle, FAR_BEHIND, os.SEEK_SET)
+    try:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError:
+        return False
+    finally:
+        os.lseek(handle, 0, os.SEEK_SET)
+    return True
 
 
 def clone() -> None:
@@ -54,11 +110,20 @@ def run(notebook: str, scale: str) -> bool:
         told["TL_DATA"] = ""
     command = [sys.executable, "-m", "pytest", "-q", "--nbmake", "--nbmake-timeout=100000", notebook]
     process = subprocess.Popen(command, cwd=CLONE, env={**os.environ, **told})
-    while True:
+    try:
+        while True:
+            try:
+                return process.wait(CARRY_EVERY_SECONDS) == 0
+            except subprocess.TimeoutExpired:
+                carry_back()
+    except SystemExit:  # told to stop; Ctrl-C has reached the notebook as well
+        process.terminate()
+        raise
+    finally:  # the lock is held until the notebook has ended its kernel
         try:
-            return process.wait(CARRY_EVERY_SECONDS) == 0
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            carry_back()
+            process.kill()
 
 
 def committed(path: Path) -> set[str]:
@@ -91,22 +156,30 @@ def carry_back() -> list[str]:
 
 
 def main() -> int:
-    """Record what was asked for; the exit status is 1 if a notebook failed."""
+    """Record what was asked for; the exit status is 1 if a notebook failed or another recording is running."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="+", help="book/PART/SLUG.ipynb")
     parser.add_argument("--scale", default="full", choices=("quick", "laptop", "full"))
     asked = parser.parse_args()
-    missing = [name for name in asked.notebooks if not (ROOT / name).is_file()]
-    if missing:
-        parser.error(f"notebooks must exist under book/. Received: {', '.join(missing)}")
+    try:  # the clone's own is run, as committed, also when one is named in full
+        named = [in_book(name, ROOT) for name in asked.notebooks]
+    except ValueError as error:
+        parser.error(str(error))
+    with alone():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `run` ends its notebook
+        return record_all(named, asked.scale)
+
+
+def record_all(named: list[str], scale: str) -> int:
+    """Record notebooks of a fresh clone; 1 if one failed."""
     clone()
     failed = []
-    for notebook in asked.notebooks:
+    for notebook in named:
         start = time.monotonic()
-        passed = run(notebook, asked.scale)
+        passed = run(notebook, scale)
         failed += [] if passed else [notebook]
         told = "recorded" if passed else "FAILED"
-        print(f"{time.strftime('%H:%M:%S')} {told}: {notebook} at {asked.scale}, {time.monotonic() - start:.0f} s")
+        print(f"{time.strftime('%H:%M:%S')} {told}: {notebook} at {scale}, {time.monotonic() - start:.0f} s")
         print("  " + ("; ".join(carry_back()) or "no new records"), flush=True)
     remove(CLONE)
     return 1 if failed else 0

@@ -4,7 +4,8 @@
     python tools/sync.py --check    say what is out of step, and end with status 1 if anything is
 
 The repository's address is set in pyproject.toml ([project.urls] Repository); badges, launch buttons, links and each
-notebook's first cell follow. The bibliography's files in _config.yml follow from book/references.d.
+notebook's first cell follow. The bibliography's files in _config.yml follow from book/references.d, the tables of
+book/teaching.md from what the chapters say of themselves.
 """
 
 import json
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import teaching_page
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = {".md", ".yml", ".cff", ".toml", ".ipynb", ".html"}
@@ -83,9 +86,11 @@ def with_first_cell(notebook: dict, address: str) -> dict:
 
 def wanted(path: Path, text: str, old: str, new: str) -> str:
     """What the file should hold."""
+    text = with_address(text, old, new)
     if path.suffix == ".ipynb":
         return json.dumps(with_first_cell(json.loads(text), new), indent=1, ensure_ascii=False) + "\n"
-    text = with_address(text, old, new)
+    if path.name == "teaching.md":
+        return teaching_page.with_tables(text)
     return with_bibliography(text) if path.name == "_config.yml" else text
 
 

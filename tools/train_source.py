@@ -44,7 +44,6 @@ def main() -> int:
         f"{CYCLES['this recipe'].stages}), then {recipes.SOURCE_AGAIN.epochs} of `recipes.SOURCE_AGAIN`; "
         f"{hours:.1f} hours on {device['name']}, {device['cores']} cores, {DTYPE}, seed 0",
         "Validation top-1 / top-5 before rounding to 8 bits (10,000 images, 32 px)": f"{top1:.1f} % / {top5:.1f} %",
-        "Results of the rounded weights": "recorded in the chapter *Training the source model*",
     }
     print("packed:", packing.pack(trained, backbones.EMBEDDED, source.class_names, facts))
     return 0
