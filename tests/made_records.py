@@ -3,7 +3,7 @@
 import json
 
 
-def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, **metrics):
+def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, data=None, **metrics):
     record = {
         "scale": scale,
         "arm": arm,
@@ -12,7 +12,7 @@ def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, wei
         "experiment": experiment,
         "metrics": metrics,
         "weights": weights,
-        "data": None,
+        "data": data,
         "device": {"name": "cpu", "cores": 2},
     }
     with open(folder / f"{experiment}.jsonl", "a") as file:

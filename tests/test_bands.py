@@ -62,6 +62,10 @@ def test_a_stopped_epoch_is_no_share_and_its_band_grows_with_it():
     assert bands._half_width([0.9], "val_top5", "quick") == 0.10
 
 
+def test_what_is_no_share_may_stray_by_a_part_of_its_size():
+    assert bands._half_width([10.0], "risk", "laptop") == 1.0 and bands._half_width([10.0] * 2, "risk", "full") == 0.2
+
+
 def test_only_the_embedded_files_own_hash_will_do(monkeypatch, tmp_path):
     from tl_helpers import weight_files
 
@@ -84,17 +88,19 @@ def test_a_ratios_band_holds_the_seeds_it_was_made_of():
     assert bands._half_width(numbers, "test_accuracy", "full") == pytest.approx(3 * statistics.stdev(numbers))
 
 
-def test_what_two_machines_recorded_at_quick_is_expected_midway(monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "records_folder", lambda: tmp_path)
-    about = {"experiment": "demo", "scale": "quick", "arm": "own", "seed": 0, "pair": None, "weights": None}
+@pytest.mark.parametrize("scale, half_width", [("quick", 0.1), ("laptop", 0.03)])
+def test_what_two_machines_recorded_at_a_small_scale_is_expected_midway(package_records, scale, half_width):
+    about = {"experiment": "demo", "scale": scale, "arm": "own", "seed": 0, "pair": None, "weights": None}
 
-    def line(machine, accuracy, epochs=2):
+    def line(machine, accuracy, epochs=2, **more):
         found = {"device": {"name": machine}, "metrics": {"test_accuracy": accuracy}, "recipe": {"epochs": epochs}}
-        return json.dumps({**about, **found}) + "\n"
+        return json.dumps({**about, **found, **more}) + "\n"
 
-    (tmp_path / "demo.jsonl").write_text(line("a", 0.1, 9) + line("b", 0.5) + line("b", 0.4) + line("c", 0.56))
+    others = line("a", 0.1, 9) + line("d", 0.9, data={"name": "other"})
+    (package_records / "demo.jsonl").write_text(others + line("b", 0.5) + line("b", 0.4) + line("c", 0.56))
     (row,) = bands.propose("demo")
-    assert row["expected"] == 0.48 and row["half_width"] == 0.1, "another recipe and an older run of b do not count"
+    assert row["expected"] == 0.48, "another recipe, other data and an older run of b do not count"
+    assert row["half_width"] == half_width
 
 
 def test_bands_follow_the_rules(package_records):
@@ -117,6 +123,23 @@ def test_a_number_outside_its_band_is_a_problem(package_records, tmp_path):
     put(other, test_accuracy=0.63)
     (problem,) = bands.check(other)
     assert "0.63 is outside 0.6 ± 0.02" in problem
+
+
+@pytest.mark.parametrize("value, problems", [(0.6199, 0), (0.6201, 1), (0.5801, 0), (0.5799, 1)])
+def test_a_band_ends_where_it_says_above_and_below(package_records, scratch, value, problems):
+    put(package_records, test_accuracy=0.60)
+    bands.write(["demo"])
+    put(scratch, test_accuracy=value)
+    assert len(bands.check(scratch)) == problems
+
+
+def test_writing_the_bands_of_one_experiment_leaves_the_others(package_records):
+    put(package_records, test_accuracy=0.6)
+    put(package_records, experiment="other", test_accuracy=0.7)
+    bands.write(["demo", "other"])
+    put(package_records, test_accuracy=0.5)
+    bands.write(["demo"])
+    assert {band["experiment"]: band["expected"] for band in bands.load()} == {"demo": 0.5, "other": 0.7}
 
 
 def test_an_arm_that_was_not_run_is_a_problem(package_records, tmp_path):

@@ -130,6 +130,25 @@ def test_brain_floats_come_back(tmp_path, data):
     assert checkpoints._plain(keras.ops.convert_to_numpy(keras.ops.ones(3, "bfloat16"))).dtype == "float32"
 
 
+def test_all_that_a_run_knows_comes_back_from_its_checkpoint(data, tmp_path):
+    def state(seed):
+        model = build(seed)
+        training.compile_model(model, RECIPE, steps=40)
+        return checkpoints.State(model, results.Run("demo", arm="a", seed=0), data, tmp_path / "state.npz")
+
+    first, second = state(0), state(99)
+    first.best, first.best_loss = [weight + 1 for weight in first.model.get_weights()], 0.5
+    first.waited, first.stopped = 1, True
+    first.run.history, first.run.seconds_before = [{"epoch": 1}], 100.0
+    first.save()
+    assert second.restore() == 1 and second.run.history == [{"epoch": 1}]
+    assert (second.best_loss, second.waited, second.stopped) == (0.5, 1, True)
+    assert second.run.elapsed() >= 100 and second.run.started == first.run.started
+    second.finish()
+    for weight, last in zip(second.model.get_weights(), first.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, last + 1, "a finished run has its best weights")
+
+
 def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
     path = tmp_path / "state.npz"
     kept(build(), checkpoint=path)
@@ -148,14 +167,41 @@ def test_a_named_checkpoint_of_another_run_is_refused(kept, tmp_path):
         kept(build(), checkpoint=path)
 
 
-def test_backbone_and_versions_are_part_of_a_checkpoints_name(monkeypatch):
-    def path(backbone):
-        return checkpoints.default_path(checkpoints.key(results.Run("demo", "a", 0, backbone=backbone)))
+ABOUT = {
+    "experiment": "demo", "arm": "a", "seed": 0, "pair": "p", "recipe": {"epochs": 1}, "backbone": "vgg16",
+    "weights": {"name": "w", "sha256": "0"}, "data": {"name": "d", "copy": "official", "sha256": "0"}, "split": {"train": 9},
+}  # fmt: skip
 
-    first = path("vgg16")
-    assert first == path("vgg16") != path("mobilenet-0.5")
-    monkeypatch.setattr(runtime, "versions", lambda: {"keras": "4.0"})
-    assert path("vgg16") != first
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"experiment": "other"}, {"arm": "b"}, {"seed": 1}, {"pair": "q"}, {"recipe": {"epochs": 2}},
+        {"backbone": "resnet50"}, {"weights": {"name": "w", "sha256": "1"}}, {"split": {"train": 8}},
+        {"data": {"name": "d", "copy": "rebuilt", "sha256": "1"}}, "versions", "device", "scale",
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_thing_that_decides_a_run_tells_its_record_and_its_checkpoint_apart(other, package_records, monkeypatch):
+    def path(run):
+        return checkpoints.default_path(checkpoints.key(run))
+
+    monkeypatch.setenv("TL_RECORD", "1")
+    monkeypatch.setattr(results, "_commit", lambda: {"commit": "abc", "dirty": False})
+    first = results.Run(**ABOUT)
+    kept_in = path(first)
+    first.finish({"accuracy": 0.5})
+    monkeypatch.setenv("TL_RESUME", "1")
+    assert results.Run(**ABOUT).reuse() and path(results.Run(**ABOUT)) == kept_in
+    if other == "versions":
+        monkeypatch.setattr(runtime, "versions", lambda: {"keras": "4.0"})
+    elif other == "device":
+        monkeypatch.setattr(runtime, "device", lambda: {"kind": "gpu"})
+    elif other == "scale":
+        monkeypatch.setenv("TL_SCALE", "laptop")
+    run = results.Run(**(ABOUT if isinstance(other, str) else ABOUT | other))
+    assert not run.reuse()
+    assert (path(run) == kept_in) == (other == "device"), "another device may go on from a checkpoint"
 
 
 def test_half_written_checkpoints_of_killed_processes_are_removed(kept, tmp_path):

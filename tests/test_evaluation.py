@@ -12,7 +12,8 @@ def test_paired_differences_are_judged_by_students_margin():
     assert evaluation.margin([0.01, 0.02, 0.03]) == pytest.approx(4.303 * 0.01 / 3**0.5, rel=1e-3)
     assert evaluation.verdict([0.05, 0.06, 0.055]) == ["+0.055 ± 0.012", "better"]
     assert evaluation.verdict([-0.05, -0.06, -0.055], "helps", "hurts")[1] == "hurts"
-    assert evaluation.verdict([0.01, 0.02, 0.03])[1] == "not told apart"  # one sign, and yet within its margin
+    for gaps in ([0.01, 0.02, 0.03], [-0.01, -0.02, -0.03]):  # one sign, and yet within its margin
+        assert evaluation.verdict(gaps)[1] == "not told apart"
     assert evaluation.verdict([0.2]) == ["+0.200", "one seed cannot tell"]
     assert evaluation.verdict([]) == ["–", "not recorded yet"]
 
@@ -48,6 +49,23 @@ def test_reliability_counts_every_answer_once():
     assert evaluation.calibration_error(outputs, np.array([0, 1] * 5)) == pytest.approx(0.1)
 
 
+def stating(*confidences):
+    """Logits of two classes, of which the first is stated with these confidences."""
+    return np.stack([np.log(confidences), np.log1p(-np.array(confidences))], -1)
+
+
+def test_a_class_too_shy_does_not_make_up_for_one_too_boastful():
+    labels = np.array([0] * 10 + [0] * 6 + [1] * 4)
+    found = evaluation.calibration_error(stating(*[0.75] * 10, *[0.9] * 10), labels)
+    assert found == pytest.approx((0.25 + 0.3) / 2)
+
+
+def test_confidences_fall_into_fifteen_bins_of_equal_width():
+    """With edges at 10/15, 11/15 and 12/15; with any other number of bins these five would be shared out otherwise."""
+    rows = evaluation.reliability(stating(0.68, 0.72, 0.74, 0.79, 0.81), np.array([0, 1, 0, 0, 0]))
+    assert np.allclose(rows, [[0.4, 0.70, 0.5], [0.4, 0.765, 1.0], [0.2, 0.81, 1.0]])
+
+
 def test_two_classes_have_a_top_1_and_a_certain_top_2():
     outputs, labels = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])
     assert (
@@ -75,6 +93,25 @@ def open_run(monkeypatch, tmp_path):
     part = types.SimpleNamespace(images=np.zeros((4, 3), np.float32), labels=np.array([0, 0, 0, 1]))
     data = types.SimpleNamespace(name="own", val=part, test=part)
     return results.Run("demo", arm="a", seed=0), Counted(), data
+
+
+def test_each_metric_is_of_its_own_part(open_run):
+    run, model, data = open_run
+    data.val = types.SimpleNamespace(images=data.val.images[:2], labels=np.array([0, 1]))
+    found = evaluation.test(run, model, data)
+    assert (found["val_accuracy"], found["test_accuracy"]) == (0.5, 0.75)
+    assert found["test_accuracy_ci95"] == pytest.approx(evaluation.interval(3, 4), abs=1e-6)
+    for part, labels in (("val", data.val.labels), ("test", data.test.labels)):
+        expected = evaluation.cross_entropy(np.tile([2.0, 0.0], (len(labels), 1)), labels)
+        assert found[f"{part}_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_a_test_split_no_test_is_made_up(open_run):
+    run, model, data = open_run
+    data.test = None
+    with pytest.raises(ValueError, match="own has no test split. Use a data set with one"):
+        evaluation.test(run, model, data)
+    assert model.asked == 0 and not run.tested
 
 
 def test_a_run_whose_extra_metrics_fail_can_be_recorded_without_opening_the_test_set_again(open_run):

@@ -65,7 +65,9 @@ def test_names_of_points_cover_no_point_and_no_other_name():
 def test_bars_confusion_and_grid():
     assert plots.bars(None, {"a": 1.0, "b": 2.0}, "images/s").patches[1].get_width() == 2.0
     ax = plots.confusion(None, np.array([[3, 1], [0, 2]]), ["cat", "dog"])
-    assert sorted(t.get_text() for t in ax.texts) == ["1", "2", "3"]
+    counts = {t.get_position(): t.get_text() for t in ax.texts}
+    assert counts == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}, "down the true classes, across the predicted ones"
+    assert ax.images[0].get_array()[0, 1] == 0.25, "shaded by the share of the true class"
     figure = plots.image_grid([np.zeros((4, 4, 3), np.uint8)] * 3, ["a", "b", "c"], columns=2)
     assert len(figure.axes) == 4 and not figure.axes[0].patches
     framed = plots.image_grid([np.full((4, 4), 255, np.uint8)], frame=True)  # white on white would have no edge

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from local_predictor import trained
 from made_pictures import colour, encoded, fill
+from PIL import Image
 
 from tl_helpers import __main__ as cli
-from tl_helpers import backbones, models, predictor, runtime
+from tl_helpers import backbones, models, picture_files, predictor, runtime
 
 __all__ = ["trained"]  # a fixture
 
@@ -24,6 +25,21 @@ def test_a_reloaded_model_is_the_same(trained):
     answer = again.predict(encoded(colour((200, 10, 10))))
     assert answer["top"][0]["class"] == "röd" and 0.9 < answer["top"][0]["probability"] <= 1
     assert sum(guess["probability"] for guess in answer["top"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("fit", picture_files.FITS)
+def test_a_picture_is_read_as_the_training_pictures_were(tmp_path, fit):
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 50)(images)))
+    wide = np.random.default_rng(0).integers(0, 120, (30, 90, 3)).astype(np.uint8)
+    held = encoded(Image.fromarray(wide))
+    saved = predictor.save(model, tmp_path / "m.keras", ["r", "g", "b"], pixels=8, fit=fit)
+    image, notes = picture_files.read(held, pixels=8, fit=fit)
+    expected = dict(zip("rgb", saved.probabilities(image[None])[0], strict=True))
+    answer = saved.predict(held)
+    assert {guess["class"]: guess["probability"] for guess in answer["top"]} == pytest.approx(expected)
+    assert [guess["class"] for guess in answer["top"]] == sorted(expected, key=expected.get, reverse=True)
+    assert answer["notes"] == notes and bool(notes) == (fit == "crop")
 
 
 def test_a_transfer_model_survives_saving(tmp_path):

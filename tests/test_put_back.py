@@ -159,11 +159,13 @@ def test_a_stopped_clock_counts_no_more(recording, monkeypatch):
     now = [10.0]
     monkeypatch.setattr(results.time, "monotonic", lambda: now[0])
     run = results.Run("demo", arm="a", seed=0)
+    run.images_seen = 1000
     now[0] = 15.0
     run.stop_clock()
     now[0] = 90.0
     assert run.elapsed() == 5.0
-    assert run.finish({"accuracy": 0.5})["seconds"] == 5.0
+    record = run.finish({"accuracy": 0.5})
+    assert (record["seconds"], record["images_per_second"]) == (5.0, 200.0)
 
 
 @pytest.mark.parametrize("recipes_of", [(None, {"epochs": 1}), ({"epochs": 1}, None), (None, None)])

@@ -35,6 +35,18 @@ def test_a_tables_cell_may_be_a_link_and_names_stay_text():
     assert "&lt;i&gt;0.1&nbsp;±&nbsp;0.2&lt;/i&gt;" in shown
 
 
+def test_a_table_says_what_its_records_were_made_from(package_records):
+    put(package_records, test_accuracy=0.5)
+    assert report.table("demo").caption == "Experiment demo, recorded on generated data; cpu, 2 cores."
+    for scale in ("full", "quick"):
+        about = {"data": {"name": "cifar10", "copy": "rebuilt"}, "weights": {"name": "imagenet"}}
+        put(package_records, experiment=scale, scale=scale, test_accuracy=0.5, **about)
+        recorded = f"Experiment {scale}, recorded on cifar10 (rebuilt copy); weights: imagenet; cpu, 2 cores."
+        assert report.table(scale).caption == recorded
+        said = report.glue(scale)[f"{scale}/a/test_accuracy"]
+        assert said == "0.500 (1 run)" + ("" if scale == "full" else ", recorded at quick scale")
+
+
 def test_the_origin_of_records_is_data_and_scale():
     assert report.origin([{"data": {"name": "cifar10"}, "scale": "full"}]) == "cifar10, full scale"
     assert report.origin([{"data": None, "scale": "quick"}]) == "quick scale"

@@ -19,6 +19,14 @@ def test_corruptions_keep_shape_and_type_and_grow_with_their_strength(name):
 
 def test_noise_is_the_same_for_everybody():
     assert np.array_equal(shifts.noise(IMAGES, 20), shifts.noise(IMAGES, 20))
+    assert not np.array_equal(shifts.noise(IMAGES, 20, seed=1), shifts.noise(IMAGES, 20))
+
+
+def test_strengths_are_in_pixel_values():
+    grey = np.full((20, 32, 32, 3), 128, np.uint8)
+    away = shifts.noise(grey, 20).astype(float) - 128
+    assert away.std() == pytest.approx(20, rel=0.02) and abs(away.mean()) < 0.5
+    assert (shifts.brightness(grey, 30) == 158).all() and (shifts.brightness(grey, -30) == 98).all()
 
 
 def test_blur_mixes_neither_images_nor_colours():
@@ -33,10 +41,12 @@ def test_brightness_is_cut_off():
 
 def test_long_tail_falls_geometrically_and_leaves_the_tests_alone():
     data = datasets.load("digits")
-    tail = shifts.long_tail(data, most=80, ratio=16, seed=0)
-    counts = np.bincount(tail.train.labels)
-    assert counts[0] == 80 and counts[-1] == 5 and np.all(np.diff(counts) < 0)
-    assert len(tail.test) == len(data.test)
+    tail, other = (shifts.long_tail(data, most=80, ratio=16, seed=seed) for seed in (0, 1))
+    np.testing.assert_array_equal(np.bincount(tail.train.labels), np.rint(80 * 16 ** (-np.arange(10) / 9)))
+    whole = data.few(80, seed=0)
+    drawn, redrawn, among = ({image.tobytes() for image in held.train.images} for held in (tail, other, whole))
+    assert drawn < among and drawn != redrawn
+    assert tail.val is data.val and tail.test is data.test
     with pytest.raises(ValueError, match="ratio"):
         shifts.long_tail(data, most=10, ratio=20, seed=0)
 

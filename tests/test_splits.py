@@ -1,6 +1,7 @@
 """Splits: fixed, disjoint, stratified; fewer labels, fewer classes, a reader's own arrays."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,6 +9,11 @@ from local_server import sha256
 
 from tl_helpers import datasets
 from tl_helpers.downloads import DataRefused
+
+
+def seen(split):
+    """The pictures of a part, without their order."""
+    return {image.tobytes() for image in split.images}
 
 
 def test_digits_are_split_as_promised_and_never_change():
@@ -22,14 +28,22 @@ def test_digits_are_split_as_promised_and_never_change():
     whole = np.bincount(np.concatenate([s.labels for s in (data.train, data.val, data.test)]))
     for split in (data.train, data.val, data.test):
         assert np.abs(np.bincount(split.labels) - whole * len(split) / 1797).max() < 1
+    parts = [seen(split) for split in (data.train, data.val, data.test)]
+    assert [len(part) for part in parts] == [1097, 300, 400], "no picture twice in a part"
+    assert not any(one & other for one, other in itertools.combinations(parts, 2))
+    assert sha256(data.test.images.tobytes())[:8] == "aaaf977a"
 
 
 def test_the_cifar_split_is_stratified_disjoint_and_fixed():
-    labels = np.repeat(np.arange(10), 5000)
-    val, train = datasets.stratified(labels, [5000])
-    assert np.bincount(labels[val]).tolist() == [500] * 10
-    assert sorted([*val, *train]) == list(range(50000))
-    assert sha256(val.astype("<i4").tobytes()) == "a1122012ec82922db806d1175f057957480fe47eff787a5f81338379eb791e9a"
+    """In the spec's own split; each picture is its row number here."""
+    rows, labels = np.arange(50_000, dtype="<i4")[:, None], np.repeat(np.arange(10), 5000)
+    arrays = {"x_train": rows, "y_train": labels, "x_test": rows[:10], "y_test": labels[:10]}
+    parts = datasets.spec("cifar10").split(arrays)
+    assert np.bincount(parts["val"].labels).tolist() == [500] * 10
+    assert sorted(np.concatenate([parts["train"].images, parts["val"].images]).ravel()) == list(range(50_000))
+    found = sha256(parts["val"].images.tobytes())
+    assert found == "a1122012ec82922db806d1175f057957480fe47eff787a5f81338379eb791e9a"
+    np.testing.assert_array_equal(parts["test"].images, rows[:10])
 
 
 def test_stratified_sets_take_the_sizes_asked_for():
@@ -66,13 +80,9 @@ def test_few_draws_as_many_of_each_class_by_the_seed():
     ten = data.few(10, seed=0)
     assert np.bincount(ten.train.labels).tolist() == [10] * 10
     assert ten.sizes() == {"train": 100, "val": 300, "test": 400} and ten.identity() == data.identity()
-
-    def seen(d):
-        return {image.tobytes() for image in d.train.images}
-
-    assert seen(data.few(10, seed=0)) == seen(ten)
-    assert seen(ten) < seen(data.few(50, seed=0)), "for one seed, fewer labels are among the more"
-    assert seen(data.few(10, seed=1)) != seen(ten)
+    assert seen(data.few(10, seed=0).train) == seen(ten.train)
+    assert seen(ten.train) < seen(data.few(50, seed=0).train), "for one seed, fewer labels are among the more"
+    assert seen(data.few(10, seed=1).train) != seen(ten.train)
     for wrong in (0, -1, 5000):
         with pytest.raises(ValueError, match=f"labels_per_class must be from 1 to .*Received: {wrong}"):
             data.few(wrong, seed=0)
@@ -84,6 +94,21 @@ def test_few_names_a_class_that_train_does_not_hold():
     with pytest.raises(ValueError, match=r"Received: none of three; leave such classes out with only\(...\)"):
         without.few(10, seed=0)
     assert len(without.only([0, 1]).few(10, seed=0).train) == 20
+
+
+def test_shorten_keeps_the_first_of_what_is_looked_at_and_all_to_train_on():
+    data = datasets.load("digits")
+    short = data.shorten(val=10, test=20)
+    for part, count in (("val", 10), ("test", 20)):
+        np.testing.assert_array_equal(getattr(short, part).images, getattr(data, part).images[:count])
+        np.testing.assert_array_equal(getattr(short, part).labels, getattr(data, part).labels[:count])
+    assert short.train is data.train and short.identity() == data.identity()
+    assert data.shorten().sizes() == data.sizes() == data.shorten(val=9999, test=9999).sizes()
+    assert dataclasses.replace(data, test=None).shorten(val=5, test=5).sizes() == {
+        "train": 1097,
+        "val": 5,
+        "test": None,
+    }
 
 
 def test_only_keeps_classes_and_numbers_them_anew():

@@ -7,9 +7,11 @@ import zipfile
 import numpy as np
 import pytest
 from local_server import sha256
+from made_pictures import encoded
+from PIL import Image
 
-from tl_helpers import datasets
-from tl_helpers.datafiles import RemoteFile, arrays_sha256
+from tl_helpers import datasets, tiny_imagenet_files
+from tl_helpers.datafiles import Found, RemoteFile, arrays_sha256
 from tl_helpers.downloads import DataRefused, DataUnavailable
 from tl_helpers.tiny_imagenet_files import TinyImageNetFiles
 
@@ -19,12 +21,9 @@ pytestmark = pytest.mark.usefixtures("empty_folders")
 @pytest.fixture
 def tiny(monkeypatch):
     """The official zip with 2 classes, 3 training and 2 validation images, and its spec."""
-    from PIL import Image
 
     def jpeg(grey):
-        made = io.BytesIO()
-        Image.fromarray(np.full((64, 64), grey, np.uint8)).save(made, "JPEG")  # some of the real ones are grey too
-        return made.getvalue()
+        return encoded(Image.fromarray(np.full((64, 64), grey, np.uint8)), "JPEG")  # some of the real ones are grey too
 
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
@@ -62,6 +61,22 @@ def test_tiny_imagenet_is_made_from_the_official_zip_once(tiny, by_hand, tmp_pat
     datasets._load.cache_clear()
     with pytest.raises(DataUnavailable):  # a damaged one counts as missing, and here there is no zip to make it from
         datasets.load("tiny-imagenet-32")
+
+
+def test_a_pixel_is_the_mean_of_four():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    expected = image.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(tiny_imagenet_files._reduced(encoded(Image.fromarray(image))) - expected).max() <= 0.5
+
+
+def test_kept_arrays_count_for_their_own_zip_and_while_they_are_whole(tmp_path):
+    arrays, path = {"x": np.arange(3)}, tmp_path / "kept.npz"
+    tiny_imagenet_files._keep(path, Found(arrays, "official", arrays_sha256(arrays)), "zip 1")
+    found = tiny_imagenet_files._read_kept(path, ("x",), "zip 1")
+    assert found.copy == "official" and found.arrays["x"].tolist() == [0, 1, 2]
+    assert tiny_imagenet_files._read_kept(path, ("x",), "zip 2") is None
+    tiny_imagenet_files._keep(path, Found(arrays, "official", "0" * 64), "zip 1")
+    assert tiny_imagenet_files._read_kept(path, ("x",), "zip 1") is None
 
 
 def test_tiny_imagenet_placed_as_npz_must_be_the_rebuilt_copy(tiny, by_hand, monkeypatch):
