@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def code_of(page: str) -> dict[str, str]:
     """Cell id to source, of a notebook in the book."""
     notebook = json.loads((ROOT / "book" / page).read_text(encoding="utf-8"))
     return {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+
+
+def commit(folder: Path) -> None:
+    """Make a folder a repository of its own in which all files are committed."""
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "first"],
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def absent(reason: str):

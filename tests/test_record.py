@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from conftest import commit
 
 from tools import record
 
@@ -19,12 +20,7 @@ def repository(tmp_path, monkeypatch):
     (root / record.RECORDS / "demo.jsonl").write_text("old\n", encoding="utf-8")
     (root / "book").mkdir()
     (root / "book" / "demo.ipynb").write_text("committed", encoding="utf-8")
-    for command in (
-        ["init", "-q"],
-        ["add", "."],
-        ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "first"],
-    ):
-        subprocess.run(["git", *command], cwd=root, check=True)
+    commit(root)
     monkeypatch.setattr(record, "ROOT", root)
     monkeypatch.setattr(record, "CLONE", root / ".cache" / "recording")
     record.clone()

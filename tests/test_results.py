@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -9,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import commit
 from made_records import put
 
-from tl_helpers import results
+from tl_helpers import report, results, runtime
 
 
 def test_a_finished_run_is_one_complete_line(scratch):
@@ -101,9 +103,9 @@ def test_a_line_whose_end_was_lost_does_not_take_the_next_record_with_it(scratch
 
 def test_metrics_may_be_arrays_and_small(scratch):
     record = results.Run("demo", arm="a", seed=0).finish(
-        {"matrix": np.eye(2, dtype=int), "p": np.float32(4e-8), "of": ["a"]}
+        {"matrix": np.eye(2, dtype=int), "p": np.float32(4e-8), "of": ["a"], "loss": 1.23456789}
     )
-    assert record["metrics"] == {"matrix": [[1, 0], [0, 1]], "p": 4e-8, "of": ["a"]}
+    assert record["metrics"] == {"matrix": [[1, 0], [0, 1]], "p": 4e-8, "of": ["a"], "loss": 1.234568}
 
 
 def test_a_record_names_the_code_that_was_there_when_the_run_began(scratch, monkeypatch):
@@ -111,6 +113,27 @@ def test_a_record_names_the_code_that_was_there_when_the_run_began(scratch, monk
     run = results.Run("demo", arm="a", seed=0)
     monkeypatch.setattr(results, "_commit", lambda: {"commit": "b" * 40, "dirty": False})
     assert run.finish({"x": 1})["commit"] == "a" * 40
+
+
+def test_a_commit_is_the_packages_own_and_dirty_where_more_than_records_changed(tmp_path, monkeypatch):
+    package = tmp_path / "tl_helpers"
+    (package / "records").mkdir(parents=True)
+    for name in ("a.py", "records/demo.jsonl"):
+        (package / name).write_text("one")
+    monkeypatch.setattr(runtime, "PACKAGE", package)
+    asked = results._commit.__wrapped__  # without the memory of what this process runs from
+    assert asked() == {"commit": None, "dirty": None}, "no repository"
+    commit(tmp_path)
+    (package / "records" / "demo.jsonl").write_text("two")
+    (package / "new.py").touch()
+    found = asked()
+    assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["dirty"] is False
+    (package / "a.py").write_text("two")
+    assert asked() == {**found, "dirty": True}
+    inside = package / "inside" / "tl_helpers"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(runtime, "PACKAGE", inside)
+    assert asked() == {"commit": None, "dirty": None}, "another project's commit is not ours"
 
 
 def test_many_writers_never_mix_lines(scratch):
@@ -124,6 +147,20 @@ def test_shipped_full_records_say_what_they_need():
         for record in results.load(experiment):
             assert record["schema"] == 1 and record["metrics"], experiment
             assert record["data"] is None or {"name", "copy", "sha256"} <= set(record["data"]), experiment
+
+
+def test_records_that_pages_show_at_full_say_where_they_come_from():
+    """Only what was measured without training (a cost, a field of view) has no split."""
+    newest = [record for name in results.experiments() for record in report.recorded(name)[1]]
+    for record in (record for record in newest if record["scale"] == "full"):
+        where = f"{record['experiment']} / {record['pair']} / {record['arm']} / seed {record['seed']}"
+        assert re.fullmatch("[0-9a-f]{40}", record["commit"]) and record["dirty"] is False, where
+        for named in filter(None, (record["weights"], record["data"])):
+            assert named["name"] and re.fullmatch("[0-9a-f]{64}", named["sha256"]), where
+        if record["split"] is not None or record["recipe"] is not None:
+            assert record["split"]["train"] > 0, where
+            assert {type(count) for count in record["split"].values()} <= {int, type(None)}, where
+        assert record["device"]["kind"] in ("cpu", "gpu") and record["device"]["name"], where
 
 
 @pytest.mark.parametrize(
