@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def known(monkeypatch, tmp_path):
 
 def test_help_lists_every_command():
     done = subprocess.run([sys.executable, "-m", "tl_helpers", "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("fetch", "record", "reproduce", "bands", "check-bands"))
+    listed = re.findall(r"^ {4}([a-z]\S*)", done.stdout, re.M)
+    assert listed == ["fetch", "record", "reproduce", "bands", "check-bands", "predict", "serve"]
     assert done.stderr == ""
 
 
@@ -144,6 +146,14 @@ def test_reproduce_fails_outside_the_band_and_without_runs(toy, capsys, monkeypa
     assert "finished no run of toy" in capsys.readouterr().err
 
 
+def test_reproduce_records_nothing_where_a_recording_is_asked_for(toy, monkeypatch):
+    told = {}
+    monkeypatch.setenv("TL_RECORD", "1")
+    monkeypatch.setattr(notebook_runs, "execute", lambda notebook, environment: told.update(environment) or 0.0)
+    cli.main(["reproduce", "toy", "--scale", "laptop"])
+    assert told["TL_RECORD"] == "" and told["TL_SCRATCH"].startswith(str(toy.scratch))
+
+
 def _two_runs(folder):
     from pathlib import Path
 
@@ -230,6 +240,10 @@ def test_check_bands_counts_problems(toy, capsys, monkeypatch):
     assert "1 problems in the records of 1 experiments" in capsys.readouterr().out
     toy.set_band(0.02)
     assert cli.main(["check-bands"]) == 0
+    monkeypatch.setattr(bands, "check_weights", lambda: ["toy: made with older weights"])
+    capsys.readouterr()
+    assert cli.main(["check-bands"]) == 1 and "older weights" in capsys.readouterr().out
+    assert cli.main(["check-bands", "--folder", str(toy.records)]) == 0, "of one's own runs no page shows the weights"
 
 
 @pytest.mark.parametrize("inside", [None, [], ["toy.jsonl"]], ids=["no folder", "nothing", "an empty file"])

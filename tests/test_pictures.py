@@ -27,7 +27,7 @@ def load(folder, **options):
 def test_a_folder_becomes_a_data_set(album):
     data, seen = load(album)
     assert data.class_names == ("blue", "red") and data.copy == "own"
-    assert data.sizes() == {"train": 10, "val": 2, "test": 2} or sum(data.sizes().values()) == 12
+    assert data.sizes() == {"train": 8, "val": 2, "test": 2}
     for split in (data.train, data.val, data.test):
         assert set(split.labels) == {0, 1} and split.images.shape[1:] == (8, 8, 3)
         reds = split.images[split.labels == 1].astype(int)
@@ -42,6 +42,13 @@ def test_the_seed_draws_the_split(album):
     np.testing.assert_array_equal(one.test.images, same.test.images)
     assert one.sha256 == same.sha256
     assert any(not np.array_equal(getattr(one, p).images, getattr(other, p).images) for p in ("train", "val", "test"))
+
+
+def test_the_parts_have_the_shares_asked_for(tmp_path):
+    for name, rgb in {"red": (200, 10, 10), "blue": (10, 10, 200)}.items():
+        fill(tmp_path / name, rgb, count=20)
+    assert load(tmp_path)[0].sizes() == {"train": 28, "val": 6, "test": 6}
+    assert load(tmp_path, val=0.25, test=0.1)[0].sizes() == {"train": 26, "val": 10, "test": 4}
 
 
 def test_a_class_of_three_is_in_every_part(album):

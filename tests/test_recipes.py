@@ -38,6 +38,16 @@ def test_augment_keeps_shape_type_and_pixels():
     assert not np.array_equal(flipped, images)
 
 
+def test_crops_reach_every_place_and_half_are_mirrored():
+    image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = {padded[top : top + 8, left : left + 8].tobytes() for top in range(5) for left in range(5)}
+    crops = training.augment(np.repeat(image[None], 500, 0), Recipe(crop_padding=2), np.random.default_rng(0))
+    assert {crop.tobytes() for crop in crops} == windows and len(windows) == 25
+    mirrored = training.augment(np.repeat(image[None], 1000, 0), Recipe(flip=True), np.random.default_rng(0))
+    assert 0.45 < np.mean([np.array_equal(one, image[:, ::-1]) for one in mirrored]) < 0.55
+
+
 def test_shrinking_takes_means():
     images = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
     expected = images.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
@@ -87,8 +97,7 @@ def test_a_trained_model_is_saved_and_trains_on(optimizer, more, tmp_path):
     model.train_on_batch(*batch)
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
-    if isinstance(again.optimizer.learning_rate, training.Schedule):
-        assert again.optimizer.learning_rate.recipe == recipe
+    assert again.optimizer._learning_rate.recipe == recipe, "the public property gives this step's number"
     for _ in range(3):
         losses = [float(m.train_on_batch(*batch, return_dict=True)["loss"]) for m in (model, again)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
