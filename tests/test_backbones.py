@@ -51,6 +51,20 @@ def test_pixels_in_a_wrong_range_are_refused_in_training_and_prediction(vgg16):
     assert evaluation.logits(model, data.test.images[:2].astype(np.float32)).shape == (2, 10)
 
 
+def test_a_model_inside_a_model_wants_pixels_too():
+    images = keras.Input((None, None, 3))
+    inner = keras.Model(images, backbones.Preprocessing(("tf",))(images))
+    outer = keras.Sequential([keras.Input((8, 8, 3)), inner, keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(ValueError, match="looks like 0-1"):
+        evaluation.logits(outer, np.full((1, 8, 8, 3), 0.5, np.float32))
+
+
+def test_enlarging_is_bilinear():
+    ramp = np.repeat(np.array([[[0, 200]] * 2], np.uint8)[..., None], 3, -1)
+    larger = keras.ops.convert_to_numpy(backbones.Preprocessing(("unit",), resolution=4)(ramp)) * 255
+    np.testing.assert_allclose(larger[0, 0, :, 0], [0, 50, 150, 200], atol=1e-3)
+
+
 @pytest.mark.parametrize("name", backbones.names())
 def test_own_preprocessing_equals_keras_applications(name):
     expected = APPLICATIONS[name].preprocess_input(pixels().astype(np.float32))
@@ -167,6 +181,8 @@ def test_unknown_choices_are_named(call, message):
         (np.full((1, 2, 2, 3), 0.7, np.float32), "looks like 0-1"),
         (np.full((1, 2, 2, 3), -3.0), "leave preprocessing to the model"),
         (np.full((1, 2, 2, 3), 300), "must be 0-255. Received: 300"),
+        (np.where(np.arange(12).reshape(1, 2, 2, 3), 100, 255.5), "must be 0-255. Received: 100 to 255.5"),
+        (np.where(np.arange(12).reshape(1, 2, 2, 3), 100, -0.5), "must be 0-255. Received: -0.5 to 100"),
         (np.full((1, 2, 2, 3), np.nan), "NaN"),
         (np.full((1, 2, 2, 3), "a"), "must be numbers"),
     ],
@@ -198,20 +214,23 @@ def mobilenet_from(server, monkeypatch):
 
 
 def mobilenet_file(folder):
-    """A weight file in the form in which Keras publishes them, of random weights."""
+    """A weight file in the form and under the name in which Keras publishes them; and its model, of random weights."""
     from keras.src.legacy.saving import legacy_h5_format
 
     h5py = pytest.importorskip("h5py")
-    original = keras.applications.MobileNet(alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3))
-    with h5py.File(folder / "published.h5", "w") as file:
+    original = keras.applications.MobileNet(
+        alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
+    )
+    path = folder / backbones.spec("mobilenet-0.5").weights["imagenet"].file
+    with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, original)
-    return (folder / "published.h5").read_bytes()
+    return path, original
 
 
 def test_published_weights_are_downloaded_whole_or_not_at_all(server, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("TL_DATA", raising=False)
     monkeypatch.setenv("TL_CACHE", str(tmp_path / "cache"))
-    page, body = mobilenet_from(server, monkeypatch), mobilenet_file(tmp_path)
+    page, body = mobilenet_from(server, monkeypatch), mobilenet_file(tmp_path)[0].read_bytes()
     with pytest.raises(downloads.DataUnavailable, match="HTTP 404(.|\n)*mobilenet_5_0_224_tf_no_top.h5"):
         backbones.mobilenet(0.5)
     server.pages[page] = lambda handler: answer(handler, body[:5000], len(body))  # breaks off; no hash is published
@@ -229,15 +248,8 @@ def test_published_weights_are_downloaded_whole_or_not_at_all(server, tmp_path, 
 
 
 def test_official_weights_placed_by_hand(tmp_path, monkeypatch):
-    from keras.src.legacy.saving import legacy_h5_format
-
-    h5py = pytest.importorskip("h5py")
-    original = keras.applications.MobileNet(
-        alpha=0.5, include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"
-    )
-    path = tmp_path / "mobilenet_5_0_224_tf_no_top.h5"
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, original)
+    path, original = mobilenet_file(tmp_path)
+    assert path.name == "mobilenet_5_0_224_tf_no_top.h5"
     monkeypatch.setenv("TL_DATA", str(tmp_path))
     model = backbones.mobilenet(0.5)
     expected = original.predict(keras.applications.mobilenet.preprocess_input(pixels().astype(np.float32)), verbose=0)

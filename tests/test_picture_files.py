@@ -28,15 +28,6 @@ def test_odd_pictures_become_rgb(name):
     assert note in notes if note else notes == []
 
 
-def test_a_photo_is_turned_upright():
-    photo = Image.new("RGB", (20, 20), (255, 255, 255))
-    photo.paste((0, 0, 0), (0, 0, 20, 10))  # black above
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned a quarter clockwise: black belongs right
-    image, notes = pictures.read(encoded(photo, "PNG", exif=exif), pixels=20)
-    assert image[:, 15:].mean() < 30 and image[:, :5].mean() > 225 and notes == ["turned upright (EXIF)"]
-
-
 def held_as(orientation, photo, kind="JPEG", **more) -> bytes:
     """A photo with this orientation in its EXIF."""
     exif = Image.Exif()
@@ -135,6 +126,13 @@ def test_the_number_of_pixels_must_be_a_whole_one(wrong):
         pictures.read(encoded(QUARTERS), pixels=wrong)
     assert not isinstance(caught.value, pictures.PictureRefused)
     assert pictures.read(encoded(QUARTERS), pixels=np.int8(100))[0].shape == (100, 100, 3)
+
+
+@pytest.mark.parametrize("fit", picture_files.FITS)
+def test_a_fine_pattern_becomes_grey_instead_of_another_pattern(fit):
+    checked = (np.indices((64, 64)).sum(0) % 2 * 200 + 20).astype(np.uint8)
+    image, _ = pictures.read(encoded(Image.fromarray(checked)), pixels=16, fit=fit)
+    assert np.abs(image.astype(int) - 120).max() < 10
 
 
 def test_large_jpegs_are_decoded_small(monkeypatch):

@@ -112,12 +112,6 @@ def test_light_modules_name_no_framework_at_the_top(module):
     assert not imported(module, top_only=True) & FRAMEWORKS
 
 
-def test_import_loads_no_framework():
-    code = f"import sys, tl_helpers; print(sorted({{m.split('.')[0] for m in sys.modules}} & {FRAMEWORKS!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_only_runtime_reads_the_environment(module):
     if module == "runtime":

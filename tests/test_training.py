@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from short_training import RECIPE, Digits, Part, build, fit
 
-from tl_helpers import evaluation, results, runtime, training
+from tl_helpers import datasets, evaluation, results, runtime, training
 from tl_helpers.recipes import Recipe
 
 pytestmark = pytest.mark.usefixtures("training_folders")
@@ -30,12 +30,15 @@ def test_fit_learns_and_records_both_parts(data, tmp_path):
     assert len(run.history) == 20 and results.load("demo", folder=tmp_path / "runs")[0]["split"]["test"] == 200
 
 
-def test_the_test_set_opens_once(data):
-    model = build()
-    run = fit(model, data, replace(RECIPE, epochs=1))
-    evaluation.test(run, model, data)
-    with pytest.raises(RuntimeError, match="opened once"):
-        evaluation.test(run, model, data)
+def test_fit_takes_a_data_set_of_the_course():
+    data = datasets.load("digits").few(5, seed=0).shorten(val=20, test=20)
+    runtime.set_seed(0)
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.AveragePooling2D(8), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(10))
+    evaluation.test(fit(model, data, replace(RECIPE, epochs=1)), model, data)
+    (record,) = results.finished
+    assert record["data"] == data.identity() and record["split"] == {"train": 50, "val": 20, "test": 20}
+    assert record["metrics"]["test_accuracy"] in np.arange(21) / 20
 
 
 def test_fit_never_touches_the_test_set(data):
@@ -129,6 +132,19 @@ def test_early_stopping_and_best_weights(data):
     assert evaluation.validation_metrics(model, data)["val_loss"] == pytest.approx(best, rel=1e-3)
 
 
+def test_patience_counts_epochs_since_the_best_and_the_schedule_is_as_long_as_all_of_them(data, monkeypatch):
+    losses = iter([1.0, 0.8, 0.9, 0.85, 0.1])
+    monkeypatch.setattr(training, "_one_epoch", lambda *_: {"loss": 1.0})
+    monkeypatch.setattr(training, "_validate", lambda *_: {"val_loss": next(losses)})
+    lengths, compiled = [], training.compile_model
+    monkeypatch.setattr(
+        training, "compile_model", lambda model, recipe, steps: lengths.append(steps) or compiled(model, recipe, steps)
+    )
+    run = fit(build(), data, replace(RECIPE, epochs=5, patience=2))
+    assert [row["val_loss"] for row in run.history] == [1.0, 0.8, 0.9, 0.85]
+    assert run.images_seen == 4 * 300 and lengths == [5 * 10], "300 images are ten batches of 32"
+
+
 def test_stages_shrink_the_images_epoch_by_epoch(data):
     seen = []
 
@@ -169,6 +185,20 @@ def test_the_history_is_about_all_batches(data):
 def test_order_is_a_new_permutation_each_epoch(data):
     first, second = (training.Batches(data.train, RECIPE, seed=3, epoch=epoch).order for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(300)) and not np.array_equal(first, second)
+
+
+def test_seed_epoch_and_place_decide_order_and_augmentation():
+    """The images are all alike, so that a batch differs by its augmentation alone."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
+    alike = Part(np.repeat(image, 64, 0), np.zeros(64, int))
+
+    def batch(seed, epoch, place=0):
+        return training.Batches(alike, RECIPE, seed, epoch=epoch)[place][0]
+
+    assert np.array_equal(batch(0, 0), batch(0, 0))
+    assert not any(np.array_equal(batch(0, 0), other) for other in (batch(1, 0), batch(0, 1), batch(0, 0, 1)))
+    first, second = (training.Batches(alike, RECIPE, seed).order for seed in (0, 1))
+    assert not np.array_equal(first, second)
 
 
 def test_models_of_earlier_runs_are_let_go(data):
