@@ -14,8 +14,8 @@ import numpy as np
 
 from tl_helpers import finetuning, losses, optimizers, picture_files, preprocessing
 
+# Classes of this package that a saved model may name; Keras finds them only where their modules are imported.
 SAVED = (preprocessing.Preprocessing, finetuning.FeatureLead, losses.SmoothedCrossEntropy, optimizers.Schedule)
-"""Classes of this package that a saved model may name; Keras finds them only where their modules are imported."""
 LAYER = "classes"
 NAMES, READING = "class_names.txt", "reading.json"
 EXPORTED = {"saved_model.pb", "fingerprint.pb", "keras_metadata.pb", "variables", "assets", NAMES, READING}
