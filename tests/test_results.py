@@ -13,7 +13,7 @@ import pytest
 from conftest import commit
 from made_records import put
 
-from tl_helpers import report, results, runtime
+from tl_helpers import record_files, report, results, runtime
 
 
 def test_a_finished_run_is_one_complete_line(scratch):
@@ -201,7 +201,7 @@ def test_records_are_written_as_bytes_on_windows_too(scratch, monkeypatch):
 
     monkeypatch.setattr(os, "O_BINARY", 2**30, raising=False)
     monkeypatch.setattr(os, "open", on_windows)
-    assert results._append(scratch / "demo.jsonl", b"{}\n") is None
+    assert record_files._append(scratch / "demo.jsonl", b"{}\n") is None
 
 
 def test_what_git_says_is_read_as_utf_8_whatever_the_system_speaks():
