@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -220,14 +221,25 @@ def test_the_notebook_that_makes_the_runs_is_found(tmp_path):
     notebook(tmp_path / "b" / "prose.ipynb", 'report.table("other")')
     slug = notebook(tmp_path / "b" / "third.ipynb", 'measure("third-one")')
     notebook(tmp_path / "b" / "fourth.ipynb", 'report.table("third-one")')
+    chapter = notebook(tmp_path / "b" / "tuning.ipynb", 'told = {"experiment": "tuning"}')
+    notebook(tmp_path / "b" / "strategies.ipynb", 'tuning = {"tuning": 1}', 'other = "tuning"')
     assert notebook_runs.find_notebook("probe", tmp_path) == maker
     assert notebook_runs.find_notebook("other", tmp_path) == named
     assert notebook_runs.find_notebook("third-one", tmp_path) == slug
+    assert notebook_runs.find_notebook("tuning", tmp_path) == chapter
     with pytest.raises(FileNotFoundError, match="no notebook .* names it. Say which with --notebook"):
         notebook_runs.find_notebook("unheard-of", tmp_path)
     notebook(tmp_path / "c" / "again.ipynb", 'fit(model, experiment="probe", arm="x")')
     with pytest.raises(FileNotFoundError, match="several notebooks name it"):
         notebook_runs.find_notebook("probe", tmp_path)
+
+
+@pytest.mark.parametrize("experiment", results.experiments())
+def test_every_recorded_experiment_is_found_in_its_chapter(experiment):
+    book = Path(__file__).resolve().parents[1] / "book"
+    found = notebook_runs.find_notebook(experiment, book)
+    chapters = [path for path in book.rglob("*.ipynb") if f"{experiment}-".startswith(f"{path.stem}-")]
+    assert found in (chapters or [book / "vgg16-cifar10" / "source-model.ipynb"])
 
 
 def test_check_bands_counts_problems(toy, capsys, monkeypatch):

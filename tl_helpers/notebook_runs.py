@@ -25,8 +25,8 @@ def book_folder() -> Path:
 def find_notebook(experiment: str, book: Path) -> Path:
     """The notebook whose code makes the runs of an experiment.
 
-    One that only shows the experiment's records names it too, so a notebook that hands the name to a run counts
-    more, then one that assigns the name, then one whose file name the experiment's name begins with.
+    Experiments are named after their chapter, so a notebook whose file name the experiment's name begins with counts
+    most. One that only shows the records names it too: next comes who hands the name to a run, then who assigns it.
 
     Raises:
         FileNotFoundError: no notebook names the experiment, or several do so equally.
@@ -43,7 +43,8 @@ def find_notebook(experiment: str, book: Path) -> Path:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         if re.search(rf"""["']{name}["']""", code):
-            ranked[path] = (bool(makes.search(code)), bool(assigns.search(code)), experiment.startswith(path.stem))
+            own = experiment == path.stem or experiment.startswith(f"{path.stem}-")
+            ranked[path] = (own, bool(makes.search(code)), bool(assigns.search(code)))
     best = [path for path, rank in ranked.items() if rank == max(ranked.values())]
     if len(best) == 1:
         return best[0]
