@@ -8,6 +8,8 @@ import functools
 import http.server
 import re
 import threading
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, absent
@@ -114,6 +116,16 @@ def test_images_have_alternative_texts(visit):
     )
     bare = [src for src, alt in images if len(alt.strip()) < 12 or re.search(r"_images|\.(png|svg)$", alt)]
     assert not bare
+
+
+def test_figures_are_sharp_on_dense_screens_and_open_at_full_size(visit):
+    figures = visit.page.evaluate(
+        """() => [...document.querySelectorAll('article div.cell_output img')]
+             .map(i => [i.src, i.naturalWidth, i.clientWidth, i.closest('a')?.href])"""
+    )
+    kept = {sha256(path.read_bytes()).hexdigest() for path in (ROOT / "book").rglob("pictures/*.png")}  # of a full run
+    drawn = [figure for figure in figures if Path(figure[0]).stem not in kept]
+    assert [src for src, points, width, link in drawn if points < 1.5 * width or link != src] == []
 
 
 def test_has_language_title_and_one_heading(visit):

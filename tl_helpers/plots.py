@@ -19,7 +19,11 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 
 
 def style() -> None:
-    """Set the course's figure style for this notebook."""
+    """Set the course's figure style for this notebook; pages draw two points a pixel, for telephones and dense screens."""
+    if "matplotlib_inline" in plt.get_backend():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
     plt.rcParams.update(
         {
             "figure.figsize": (6.4, 3.8),
