@@ -1,3 +1,10 @@
+// Printed sentences are wrapped on a telephone, too; what is printed in columns keeps its lines and scrolls.
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("div.cell_output div.highlight pre").forEach((box) => {
+    box.classList.toggle("tl-sentences", !/\S {2,}\S/.test(box.textContent));
+  });
+});
+
 // Boxes that scroll sideways can be reached with the keyboard; wide plain tables scroll instead of widening the page.
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".bd-article table").forEach((table) => {

@@ -148,10 +148,10 @@ SOURCE = Recipe(
     flip=True,
     crop_padding=4,
 )
-"""The source model on Tiny ImageNet: a decoupled decay of 5e-3 acts like an L2 term of 5e-4 under momentum 0.9."""
+"""The source model on Tiny ImageNet; its decoupled decay of 5e-3 acts like an L2 term of 5e-4 under momentum 0.9."""
 
 SOURCE_GPU = replace(SOURCE, epochs=60, stages=())
-"""``SOURCE`` where epochs are cheap: more of them, all at full size. Not yet run by this project."""
+"""``SOURCE`` where epochs are cheap, that is, more of them, all at full size. Not yet run by this project."""
 
 SOURCE_AGAIN = replace(SOURCE, epochs=12, stages=(), learning_rate=0.05, label_smoothing=0.0)
 """A second cycle from where ``SOURCE`` ended (a warm restart; Loshchilov & Hutter, 2017), without label smoothing, which

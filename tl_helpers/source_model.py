@@ -7,7 +7,7 @@ from keras import layers
 from tl_helpers.preprocessing import Preprocessing
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-"""VGG16 (Simonyan & Zisserman, 2015): convolutions and channels of each block."""
+"""Convolutions and channels of each block of VGG16 (Simonyan & Zisserman, 2015)."""
 
 
 def build_vgg16_bn(
