@@ -77,6 +77,28 @@ def test_ends_as_every_measured_chapter_does(path):
     assert len(lines) == 3 and max(map(len, lines)) <= 150, "three lines to take away"
 
 
+ROWS = {  # what "All results at a glance" says of a network in typed words, and the code of its page that makes it so
+    "how-good": (
+        '("how-good", None, "fine-tuned", "blocks 4–5")',
+        'unfreeze_from(model, "block4")',
+    ),
+    "fine-tuning": (
+        '("fine-tuning", None, "from scratch", "with batch norm, a recipe of its own")',
+        "build_vgg16_bn(",
+    ),
+}
+
+
+@pytest.mark.parametrize("page", ROWS)
+def test_all_results_describe_the_networks_of_their_pages(page):
+    told, made = ROWS[page]
+    at_a_glance, chapter = (
+        "\n".join("".join(cell["source"]) for cell in code_cells(read(next(p for p in NOTEBOOKS if p.stem == stem))))
+        for stem in ("results", page)
+    )
+    assert told in at_a_glance and made in chapter
+
+
 def test_no_place_gives_a_quiz_away():
     """Among all questions with two answers, and with three, the right one stands in each place about equally often."""
     places = {2: [], 3: []}
