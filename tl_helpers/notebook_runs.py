@@ -25,8 +25,8 @@ def book_folder() -> Path:
 def find_notebook(experiment: str, book: Path) -> Path:
     """The notebook whose code makes the runs of an experiment.
 
-    Experiments are named after their chapter, so a notebook whose file name the experiment's name begins with counts
-    most. One that only shows the records names it too: next comes who hands the name to a run, then who assigns it.
+    Other chapters name it too, to show its records. Experiments are named after their own chapter, so a file name that
+    begins the experiment's name decides; after that a notebook that hands the name to a run, then one that assigns it.
 
     Raises:
         FileNotFoundError: no notebook names the experiment, or several do so equally.
