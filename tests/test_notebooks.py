@@ -169,6 +169,12 @@ class TestNotebook:
             lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
             assert len(lines) <= 20, f"{cell['id']}: {len(lines)} lines"
 
+    def test_has_lines_that_fit_the_page(self, path):
+        """The website's column holds 120 letters of code (static/course.css), and the formatter leaves strings alone."""
+        for cell in code_cells(read(path)):
+            if "remove-cell" not in cell["metadata"].get("tags", []):
+                assert not [line for line in "".join(cell["source"]).splitlines() if len(line) > 120], cell["id"]
+
     def test_can_be_handed_out_without_its_solutions(self, path):
         """Every folded cell is a solution among the exercises, and no cell after them needs one."""
         heading, seen = "", None

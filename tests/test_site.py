@@ -157,6 +157,18 @@ def test_fits_a_telephone(visit):
         visit.page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def test_shows_every_line_of_code_whole(visit):
+    visit.page.set_viewport_size({"width": 1440, "height": 900})
+    try:
+        cut = visit.page.evaluate(
+            """() => [...document.querySelectorAll('article div.cell_input pre')]
+                 .filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 60))"""
+        )
+        assert not cut
+    finally:
+        visit.page.set_viewport_size({"width": 1280, "height": 900})
+
+
 def test_every_page_of_the_contents_was_built():
     import notebooks
 
