@@ -3,7 +3,9 @@
 import json
 
 
-def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, data=None, **metrics):
+def put(
+    folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, weights=None, data=None, about=None, **metrics
+):
     record = {
         "scale": scale,
         "arm": arm,
@@ -14,6 +16,7 @@ def put(folder, experiment="demo", arm="a", seed=0, scale="full", pair=None, wei
         "weights": weights,
         "data": data,
         "device": {"name": "cpu", "cores": 2},
+        **(about or {}),
     }
     with open(folder / f"{experiment}.jsonl", "a") as file:
         file.write(json.dumps(record) + "\n")

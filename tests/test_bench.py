@@ -19,6 +19,14 @@ def test_every_goal_has_its_part():
     assert set.union({GROWTH}, *(goals for *_, goals in PARTS)) == set(bench.GOALS)
 
 
+def test_a_missed_goal_is_called_missed():
+    fit = "training.fit throughput ÷ bare fit throughput"
+    assert bench.judge(fit, 0.96).endswith("0.96   (goal: at least 0.95: reached)") and "MISSED" in bench.judge(
+        fit, 0.8
+    )
+    assert "reached" in bench.judge(GROWTH, 1.0) and "MISSED" in bench.judge(GROWTH, 2.0)
+
+
 @pytest.mark.parametrize("part, sizes, goals", PARTS, ids=[part.__name__ for part, *_ in PARTS])
 def test_a_part_measures_what_has_a_goal(part, sizes, goals):
     found = part(*sizes)

@@ -58,6 +58,15 @@ def test_a_page_says_what_of_its_plan_is_missing_and_then_nothing(package_record
     assert report.missing("demo", {"10": (0, 1)}, ("a", "b")) == ""
 
 
+def test_the_time_of_the_runs_is_added_up_by_machine(package_records):
+    assert report.spent("demo") == "no time yet"
+    for seconds, machine, seed in ((30, "fast", 0), (3600, "slow", 1), (3600, "slow", 2), (30, "fast", 3)):
+        about = {"seconds": seconds, "device": {"name": machine, "cores": 2}}
+        put(package_records, seed=seed, arm=machine, about=about)
+    put(package_records, seed=9, scale="quick", about={"seconds": 1e9})
+    assert report.spent("demo") == "1 min (fast, 2 cores); 2.0 h (slow, 2 cores)"
+
+
 def test_a_lead_is_that_of_the_arm_best_on_validation(package_records, scratch):
     assert str(report.lead("demo", ("a", "b"), "c")) == "not recorded yet"
     for seed in (0, 1):

@@ -22,9 +22,30 @@ def page():
         "sizes": [10, 100],
     }
     known |= {"counts": np.arange(10, 0, -1), "shown": {"test_accuracy": {}}, "records": []}
-    for name in ("settings-a", "settings-b", "recipe-of", "curve", "worth", "tail-run-a", "tail-gain"):
+    names = ("settings-a", "settings-b", "recipe-of", "curve", "worth", "scratch-not-done", "factors", "answers")
+    for name in (*names, "time-table", "robust-verdict", "tail-run-a", "tail-gain"):
+        known |= made() if name == "factors" else {}
         exec(compile(code[name], name, "exec"), known)
     return known
+
+
+def made():
+    """What earlier cells hold: four arms, 10 and 100 labels a class, two seeds; scratch is slow and bad, the others are not."""
+    reached = {ARMS[0]: (0.2, 0.6), ARMS[1]: (0.4, 0.5), ARMS[2]: (0.4, 0.7), ARMS[3]: (0.4, 0.6)}
+    courses = {
+        arm: {"seconds_by_epoch": [10.0, 20.0], "val_accuracy_by_epoch": [a, b]} for arm, (a, b) in reached.items()
+    }
+    kept = [
+        run_of(arm, f"{n} a class", seed, test_accuracy=reached[arm][i], **courses[arm])
+        for i, n in enumerate((10, 100))
+        for arm in ARMS
+        for seed in (0, 1)
+    ]
+    for run in kept:
+        run["metrics"] |= {"late_accuracy_gain": 0.0, "train_accuracy": 1.0 if run["pair"] == "10 a class" else 0.9}
+    accuracy = {arm: np.tile(numbers, (2, 1)) for arm, numbers in reached.items()}
+    needs = {arm: [10**1.5, np.inf] for arm in ARMS[1:]}
+    return dict(kept=kept, accuracy=accuracy, seeds=[0, 1], needs=needs, better=[ARMS[2], ARMS[2]])
 
 
 def run_of(arm, pair="10 a class", seed=0, **metrics):
@@ -70,3 +91,45 @@ def test_a_class_is_compared_with_itself_common_and_rare(page):
     found = page["gains"](ARMS[2])
     np.testing.assert_allclose(found, [[0.1, 0.3]] * len(found))
     assert len(found) == 8, "two of ten classes are not common for one seed and rare for another"
+
+
+@pytest.mark.parametrize(
+    "gained, fitted, ended",
+    [(0.02, 0.95, "done"), (0.021, 0.95, "unclear"), (0.02, 0.94, "unclear"), (0.03, 0.94, "not done")],
+)
+def test_scratch_is_done_where_it_neither_rises_nor_misses_its_own_pictures(page, gained, fitted, ended):
+    page["kept"].append(run_of(ARMS[0], "7 a class", late_accuracy_gain=gained, train_accuracy=fitted))
+    page["kept"].append(run_of(ARMS[2], "7 a class", late_accuracy_gain=1.0, train_accuracy=0.0))
+    assert page["how_done"](7) == ended
+    del page["kept"][-2:]
+
+
+def test_a_factor_is_told_with_its_range_and_how_scratch_ended_there(page):
+    assert page["by_seed"](0) == ["3.2", "unclear"], "both seeds agree; at 100, scratch had not fitted its pictures"
+    page["accuracy"][ARMS[2]][1, 0] = 0.5
+    assert page["factor_told"](0) == "with 10: 3.2 times (by seed 3.2 to 5.6; scratch there: unclear)"
+    page["accuracy"][ARMS[2]][1, 0] = 0.7
+    assert page["by_seed"](0)[0] == "3.2 to beyond"
+    assert page["by_seed"](1) == ["beyond", "beyond its last point"]
+    page["accuracy"][ARMS[2]][1, 0] = 0.4
+
+
+def test_a_mark_is_reached_at_the_end_of_its_first_epoch_or_never(page):
+    run = {"seconds_by_epoch": [10.0, 20.0, 30.0], "val_accuracy_by_epoch": [0.4, 0.6, 0.5]}
+    assert [page["seconds_to"](mark, run) for mark in (0.4, 0.5, 0.6, 0.61)] == [10, 20, 20, None]
+    assert page["largest"] == "100 a class" and page["time_cell"](0.6, ARMS[0]) == "20 s (2 of 2)"
+    assert page["time_cell"](0.65, ARMS[0]) == "never (0 of 2)"
+
+
+@pytest.mark.parametrize(
+    "points, share, told",
+    [
+        ("loses more", "loses more", "loses more"),
+        ("loses more (a hint)", "loses more (a hint)", "loses more (a hint)"),
+        ("loses more (a hint)", "loses more", "loses more (a hint)"),
+        ("loses more", "not told apart", "only one measure tells them apart"),
+        ("loses more", "loses less (a hint)", "the measures contradict each other"),
+    ],
+)
+def test_robustness_needs_both_measures(page, points, share, told):
+    assert page["both"](points, share) == told

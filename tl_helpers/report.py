@@ -213,6 +213,15 @@ def origin(of: str | Sequence[dict]) -> str:
     return (f"{data['name']}, " if data else "") + f"{records[0]['scale']} scale"
 
 
+def spent(*experiments: str) -> str:
+    """How long the recorded runs at ``full`` took, by machine: ``34 min (AMD EPYC, 2 cores)``."""
+    seconds: dict[str, float] = {}
+    for record in (r for name in experiments for r in results.load(name, scale="full")):
+        machine = f"{record['device']['name']}, {record['device']['cores']} cores"
+        seconds[machine] = seconds.get(machine, 0) + record["seconds"]
+    return "; ".join(f"{runtime.duration(s / 60)} ({machine})" for machine, s in seconds.items()) or "no time yet"
+
+
 def glue(experiment: str, metric: str = "test_accuracy", fresh: bool = False) -> dict[str, str]:
     """Glue one text an arm, for prose: key ``EXPERIMENT/ARM/METRIC``, or ``EXPERIMENT/PAIR/ARM/METRIC`` with pairs.
 

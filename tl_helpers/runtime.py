@@ -75,7 +75,7 @@ def settings(*, quick: dict, laptop: dict, full: dict) -> SimpleNamespace:
     print(_side_by_side(choices, chosen))
     seen = versions()
     print(
-        f"\nThis run: scale {chosen}, about {_duration(choices[chosen]['minutes'])} on 2 cores of a recent server "
+        f"\nThis run: scale {chosen}, about {duration(choices[chosen]['minutes'])} on 2 cores of a recent server "
         f"processor (an older one may take several times as long); here: {device()['name']}."
     )
     print(
@@ -84,7 +84,8 @@ def settings(*, quick: dict, laptop: dict, full: dict) -> SimpleNamespace:
     return SimpleNamespace(scale=chosen, **choices[chosen])
 
 
-def _duration(minutes: float) -> str:
+def duration(minutes: float) -> str:
+    """A time in words: ``36 s``, ``12 min`` or ``2.4 h``."""
     if minutes < 1:
         return f"{minutes * 60:.0f} s"
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
@@ -95,7 +96,7 @@ def _side_by_side(choices: dict[str, dict], chosen: str) -> str:
     rows = [["", *heads]]
     for key in choices["quick"]:
         cells = [choices[name][key] for name in SCALES]
-        shown = [_duration(c) for c in cells] if key == "minutes" else [str(c) for c in cells]
+        shown = [duration(c) for c in cells] if key == "minutes" else [str(c) for c in cells]
         parts = [textwrap.wrap(cell, CELL, break_long_words=False) for cell in shown]
         name = "time" if key == "minutes" else key
         rows += [list(line) for line in itertools.zip_longest([name], *parts, fillvalue="")]
