@@ -38,6 +38,7 @@ HEADINGS = {
     "images_per_second_at_16": "images a second at 16 px",
     "images_per_second_at_32": "images a second at 32 px",
     "whole_seconds": "seconds, all counted",
+    "epoch_seconds": "seconds an epoch",
     "width_pixels": "width in pixels",
     "megabytes": "MB",
 }
