@@ -206,6 +206,19 @@ def test_wrong_images_are_refused():
         features.extract(backbone(), grey, progress=False)
 
 
+def test_a_file_that_vanishes_while_it_is_opened_is_not_called_damaged(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "kept.npz"
+    np.savez(path, features=np.zeros((3, 2), np.float32))
+    load = np.load
+
+    def vanishing(file, **how):
+        path.unlink()  # another process, between two steps of this one
+        return load(file, **how)
+
+    monkeypatch.setattr(np, "load", vanishing)
+    assert features._read(path, 3) is None and capsys.readouterr().err == ""
+
+
 def test_two_processes_at_once(cache):
     code = textwrap.dedent("""
         import sys, threading

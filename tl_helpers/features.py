@@ -164,14 +164,14 @@ def _path(images_digest: str, model_key: str, place: int | None) -> Path:
 
 def _read(path: Path, count: int) -> np.ndarray | None:
     """The kept features, or None; reading checks the file's own checksum."""
-    if not path.exists():
-        return None
     try:
         with np.load(path, allow_pickle=False) as file:
             features = file["features"]
         if len(features) != count:
             raise ValueError(f"{len(features)} rows instead of {count}")
         return features
+    except FileNotFoundError:  # not kept yet, or taken away by another process just now
+        return None
     except (*whole_files.DAMAGE, OSError) as error:
         print(f"kept features {path.name} are damaged ({error}); computing them again", file=sys.stderr)
         return None
