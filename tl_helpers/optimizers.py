@@ -53,7 +53,7 @@ class LayerWise:
             self.pulls.append(self.near_source if tied else 0.0 if spared else self.decay)
             self.starts.append(self.add_variable_from_reference(variable, name="start") if tied else None)
             if tied:
-                self.starts[-1].assign(variable)
+                self.starts[-1].assign(ops.copy(ops.convert_to_tensor(variable)))  # JAX would share the memory
 
     def get_config(self):
         own = {"layer_decay": self.layer_decay, "decay": self.decay, "near_source": self.near_source}

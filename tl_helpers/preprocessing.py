@@ -32,7 +32,7 @@ class Preprocessing(keras.layers.Layer):
             x = ops.image.resize(
                 x, (self.resolution, self.resolution), interpolation="bilinear", data_format="channels_last"
             )
-        sides = [side for side in x.shape[1:3] if side is not None]
+        sides = [side for side in x.shape[1:3] if isinstance(side, int)]  # unknown: None, or a symbol on JAX
         if sides and min(sides) < self.smallest:
             raise ValueError(
                 f"this network needs images of at least {self.smallest} pixels a side. Received: {min(sides)}; "
