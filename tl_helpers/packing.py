@@ -230,7 +230,7 @@ def _write_facts(card: Path, facts: Mapping[str, str]) -> None:
         )
     rows = "".join(f"| {name} | {value} |\n" for name, value in facts.items())
     before, after = text.split(begin)[0], text.split(end)[1]
-    _replace(card, f"{before}{begin}\n| | |\n|---|---|\n{rows}{end}{after}".encode())
+    _replace(card, f"{before}{begin}\n| fact | value |\n|---|---|\n{rows}{end}{after}".encode())
 
 
 def _replace(path: Path, content: bytes) -> None:
