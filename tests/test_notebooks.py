@@ -169,6 +169,15 @@ class TestNotebook:
             lines = [line for line in "".join(cell["source"]).splitlines() if line.strip()]
             assert len(lines) <= 20, f"{cell['id']}: {len(lines)} lines"
 
+    def test_has_short_paragraphs(self, path):
+        """Before the exercises, one idea a paragraph or item; what does not change the reading is folded fine print."""
+        prose = [c for c in read(path)["cells"] if c["cell_type"] == "markdown"]
+        thread = "\n\n".join("".join(cell["source"]) for cell in prose).partition("## Exercises")[0]
+        pieces = re.split(r"\n{2,}|\n(?=\s*[-|] |\s*\d\. )", re.sub(r"```.*?```", "", thread, flags=re.S))
+        assert not [piece for piece in pieces if len(piece.split()) > 90]
+        assert thread.count("<details>") == len(re.findall(r"<details><summary>[^<\n]+</summary>\n\n", thread))
+        assert thread.count("</details>") == thread.count("<details>") == len(re.findall(r"\n\n</details>", thread))
+
     def test_has_lines_that_fit_the_page(self, path):
         """The website's column holds 120 letters of code (static/course.css), and the formatter leaves strings alone."""
         for cell in code_cells(read(path)):
