@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 
 from tl_helpers import plots
 
@@ -47,6 +48,15 @@ def test_lines_skip_points_without_values():
     ax = plots.lines_with_spread(None, [1, 2, 3], {"a": np.array([[1.0, np.nan, 3.0], [2.0, np.nan, 5.0]])}, "x", "y")
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 3])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1.5, 4.0])
+
+
+@pytest.mark.parametrize(("arms", "bands", "aside"), [(4, 4, False), (5, 0, True)])
+def test_many_spreads_become_strokes_side_by_side(arms, bands, aside):
+    values = {f"arm {i}": np.array([[1.0, 2.0], [1.5, 2.5]]) for i in range(arms)}
+    ax = plots.lines_with_spread(None, [1, 10], values, "x", "y", log_x=True)
+    assert sum(isinstance(c, PolyCollection) for c in ax.collections) == bands
+    assert (len({line.get_xdata()[0] for line in ax.lines}) > 1) == aside
+    assert all(0.9 < line.get_xdata()[0] < 1.1 for line in ax.lines)
 
 
 def test_names_of_points_cover_no_point_and_no_other_name():

@@ -99,6 +99,8 @@ def lines_with_spread(
 ) -> Axes:
     """Mean over seeds against x, with a band from the lowest to the highest seed.
 
+    More than four bands would cover each other: then the spread is a stroke, and each arm stands a little aside.
+
     Args:
         ax: where to draw; None makes a new figure.
         x: (n_x,) positions.
@@ -108,22 +110,20 @@ def lines_with_spread(
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    ax, many = _axes(ax), len(values) > 4
     for i, (arm, table) in enumerate(values.items()):
         table = np.atleast_2d(np.asarray(table, float))
         seen = ~np.all(np.isnan(table), axis=0)
         at, table = np.asarray(x, float)[seen], table[:, seen]
-        colour = COLOURS[i % 7]
-        ax.fill_between(at, np.nanmin(table, 0), np.nanmax(table, 0), color=colour, alpha=0.18, linewidth=0)
-        ax.plot(
-            at,
-            np.nanmean(table, 0),
-            color=colour,
-            linestyle=LINES[i % 7],
-            marker=MARKERS[i % 7],
-            markersize=5,
-            label=arm,
-        )
+        aside = 0.012 * (i - (len(values) - 1) / 2) * many
+        at = at * (max(x) / min(x)) ** aside if log_x else at + (max(x) - min(x)) * aside
+        colour, ends = COLOURS[i % 7], (np.nanmin(table, 0), np.nanmax(table, 0))
+        if many:
+            ax.vlines(at, *ends, color=colour, linewidth=1.2)
+        else:
+            ax.fill_between(at, *ends, color=colour, alpha=0.18, linewidth=0)
+        look = {"color": colour, "linestyle": LINES[i % 7], "marker": MARKERS[i % 7], "markersize": 5}
+        ax.plot(at, np.nanmean(table, 0), label=arm, **look)
     if log_x:
         ax.set_xscale("log")
     ax.set_xticks(list(x), [f"{v:g}" for v in x])
