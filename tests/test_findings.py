@@ -184,6 +184,36 @@ def own_pictures():
     assert flips[None, "with flips"].mean() < 0.7 < flips[None, "without flips"].mean()
 
 
+def first_chapter():
+    reached = found("what-is-transfer-learning")
+    words = {n: word(reached[f"{n}-per-class", "transfer"] - reached[f"{n}-per-class", "scratch"]) for n in (5, 10, 20)}
+    assert words == {5: "better", 10: "better", 20: "not told apart"}
+    for n in words:
+        assert word(reached[f"{n}-per-class", "scratch"] - reached[f"{n}-per-class", "random-features"]) == "better"
+
+
+def how_transferable():
+    reached = found("how-transferable")
+    for cut in (f"cut {n}" for n in range(1, 6)):
+        assert reached[cut, "A → B, frozen"].mean() > reached[cut, "random, frozen"].mean()
+
+
+def training_strategies():
+    reached, few, more = found("training-strategies"), "3 labels a class", "20 labels a class"
+    frozen = ("linear probe", "deeper head", "adapters", "LoRA")
+    for arm in ("fine-tuning", "gradual unfreezing", "near source weights", "near source features"):
+        assert all(word(reached[few, arm] - reached[few, other]) == "better" for other in frozen)
+    assert all(word(reached[few, arm] - reached[few, "from scratch"]) == "not told apart" for arm in frozen)
+    assert all(reached[more, "from scratch"].mean() > reached[more, arm].mean() for arm in frozen)
+
+
+def descending():
+    rules, rates = mean("descending"), found("descending-learning-rate", "val_accuracy")
+    for rule in rules:
+        tried = [numbers.mean() for (_, arm), numbers in rates.items() if arm == rule]
+        assert np.ptp(tried) > 5 * np.ptp(list(rules.values()))
+
+
 FINDINGS = {  # a finding, the page that states it, and words of it there
     how_good: ("vgg16-cifar10/how-good", "mix up dogs and cats most"),
     how_good_calibration: ("vgg16-cifar10/how-good", "promise more than they keep"),
@@ -201,6 +231,13 @@ FINDINGS = {  # a finding, the page that states it, and words of it there
     when_it_helps: ("concepts/when-it-helps", "Fine-tuned, no source does harm that counts"),
     map_of_the_field: ("concepts/map-of-the-field", "far ahead of every flatten program"),
     transfer_formally: ("math/transfer-formally", "At 10 and 20 degrees the pull towards the source is best"),
+    first_chapter: (
+        "concepts/what-is-transfer-learning",
+        "With five and with ten labels a class, transfer is well ahead",
+    ),
+    how_transferable: ("concepts/how-transferable", "at every cut the mean of A's frozen layers lies above"),
+    training_strategies: ("concepts/training-strategies", "close together in front"),
+    descending: ("math/descending", "matters far more than choosing the rule"),
     own_pictures: ("vgg16-cifar10/own-pictures", "The flips destroyed the task"),
 }
 
