@@ -49,7 +49,7 @@ def made():
 
 
 def run_of(arm, pair="10 a class", seed=0, **metrics):
-    return {"arm": arm, "pair": pair, "seed": seed, "metrics": metrics}
+    return {"arm": arm, "pair": pair, "seed": seed, "metrics": metrics, "device": {"name": "a quiet one"}}
 
 
 def test_a_seed_is_shown_where_all_arms_have_it(page):
@@ -119,6 +119,15 @@ def test_a_mark_is_reached_at_the_end_of_its_first_epoch_or_never(page):
     assert [page["seconds_to"](mark, run) for mark in (0.4, 0.5, 0.6, 0.61)] == [10, 20, 20, None]
     assert page["largest"] == "100 a class" and page["time_cell"](0.6, ARMS[0]) == "20 s (2 of 2)"
     assert page["time_cell"](0.65, ARMS[0]) == "never (0 of 2)"
+
+
+def test_seconds_of_another_machine_are_not_compared(page):
+    code = code_of("vgg16-cifar10/what-transfer-buys.ipynb")["time-table"]
+    known = page | made()
+    for run in known["kept"]:
+        run["device"] = {"name": "a busy one" if run["pair"] == "100 a class" else "a quiet one"}
+    exec(compile(code, "time-table", "exec"), known)
+    assert known["largest"] == "10 a class"
 
 
 @pytest.mark.parametrize(
