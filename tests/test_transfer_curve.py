@@ -23,7 +23,7 @@ def page():
     }
     known |= {"counts": np.arange(10, 0, -1), "shown": {"test_accuracy": {}}, "records": []}
     names = ("settings-a", "settings-b", "recipe-of", "curve", "worth", "scratch-not-done", "factors", "answers")
-    for name in (*names, "time-table", "robust-verdict", "tail-run-a", "tail-gain"):
+    for name in (*names, "time-table", "time-marks", "robust-verdict", "tail-run-a", "tail-gain"):
         known |= made() if name == "factors" else {}
         exec(compile(code[name], name, "exec"), known)
     return known
