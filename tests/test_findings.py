@@ -146,6 +146,14 @@ def best_recipe():
     assert set(sorted(steps, key=steps.get)[-2:]) == {"+ one cycle of SGD", "+ kernels of a fresh size"}
 
 
+def best_recipe_against_scratch():
+    runs = {r["arm"]: r for r in report.recorded("what-transfer-buys")[1] if r["pair"] == "4500 a class"}
+    scratch, tuned = (runs[arm] for arm in ("from scratch", "fine-tuned with batch norm"))
+    assert scratch["recipe"]["epochs"] == 2 * tuned["recipe"]["epochs"]
+    ended = scratch["metrics"]
+    assert ended["late_accuracy_gain"] > 0.02 and ended["train_accuracy"] < 0.95
+
+
 def documents_program():
     assert mean("documents-program-preprocessing")["divided by 255"] < NEAR_GUESSING
     assert np.ptp(found("documents-program")[None, "tiny-imagenet weights"]) < 0.03
@@ -227,6 +235,7 @@ FINDINGS = {  # a finding, the page that states it, and words of it there
     unfreezing: ("vgg16-cifar10/unfreezing", "block 5 bears every rate that was tried"),
     fine_tuning: ("vgg16-cifar10/fine-tuning", "At the largest rate no more than guessing is left"),
     best_recipe: ("vgg16-cifar10/best-recipe", "two rungs are by far the largest steps"),
+    best_recipe_against_scratch: ("vgg16-cifar10/best-recipe", "with twice the epochs, and not done by then"),
     documents_program: ("vgg16-cifar10/documents-program", "no better than guessing"),
     when_it_helps: ("concepts/when-it-helps", "Fine-tuned, no source does harm that counts"),
     map_of_the_field: ("concepts/map-of-the-field", "far ahead of every flatten program"),
