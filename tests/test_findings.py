@@ -84,6 +84,10 @@ def backbones():
     for net in (VGG16, MOBILENET):
         assert word(reached[net, "a tenth of the rate"] - reached[net, "own preprocessing"]) == "better"
         assert word(reached[net, "own preprocessing"] - reached[net, "as printed"]) == "not told apart"
+    left = "a tenth of the rate, divided by 255"
+    assert reached[VGG16, left].max() < NEAR_GUESSING and reached[VGG16, "own preprocessing"].max() < 2 * NEAR_GUESSING
+    assert word(reached[VGG16, "a tenth of the rate"] - reached[VGG16, left]) == "better"
+    assert word(reached[MOBILENET, "a tenth of the rate"] - reached[MOBILENET, left]) == "not told apart"
     assert mean("backbones-cost", "time_over_vgg16_ratio", "32 px")["ResNet50"] < 1
     seconds = {a: s for (_, a), s in found("backbones-epoch", "images_per_second").items()}
     assert seconds["document 001's program"] > 5 * seconds["document 004's program"]
