@@ -232,7 +232,7 @@ FINDINGS = {  # a finding, the page that states it, and words of it there
     how_good_pairs_and_maps: ("vgg16-cifar10/how-good", "every paired interval lies above zero"),
     preprocessing_doses: ("vgg16-cifar10/preprocessing", "are not told apart; at 8, VGG16 loses more"),
     preprocessing_won_back: ("vgg16-cifar10/preprocessing", "a part is won back, far from all"),
-    backbones: ("vgg16-cifar10/backbones", "One repair stands out in the table: a tenth of the rate"),
+    backbones: ("vgg16-cifar10/backbones", "One repair stands out in the table of steps: a tenth of the rate"),
     kept_features: ("vgg16-cifar10/kept-features", "an earlier block serves the new task better than the last"),
     source_model: ("vgg16-cifar10/source-model", "At 8 bits either scale will do"),
     resolution: ("vgg16-cifar10/resolution", "At twice the side the embedded VGG16 loses, and both MobileNets gain"),
