@@ -93,6 +93,13 @@ def backbones():
     assert seconds["document 001's program"] > 5 * seconds["document 004's program"]
 
 
+def backbones_other_program():
+    reached = found("backbones-program-004")
+    for net in (VGG16, MOBILENET):
+        assert reached[net, "as printed"].max() < NEAR_GUESSING
+        assert reached[net, "own preprocessing and a tenth of the rate"].min() > 4 * NEAR_GUESSING
+
+
 def kept_features():
     blocks, narrow = mean("kept-features-blocks"), mean("kept-features-pca")
     assert max(blocks, key=blocks.get) != "block5_pool"
@@ -239,6 +246,7 @@ FINDINGS = {  # a finding, the page that states it, and words of it there
     unfreezing: ("vgg16-cifar10/unfreezing", "block 5 bears every rate that was tried"),
     fine_tuning: ("vgg16-cifar10/fine-tuning", "At the largest rate no more than guessing is left"),
     best_recipe: ("vgg16-cifar10/best-recipe", "two rungs are by far the largest steps"),
+    backbones_other_program: ("vgg16-cifar10/backbones", "As printed it stays at guessing; repaired, it learns"),
     best_recipe_against_scratch: ("vgg16-cifar10/best-recipe", "with twice the epochs, and not done by then"),
     documents_program: ("vgg16-cifar10/documents-program", "no better than guessing"),
     when_it_helps: ("concepts/when-it-helps", "Fine-tuned, no source does harm that counts"),
