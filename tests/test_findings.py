@@ -93,6 +93,14 @@ def backbones():
     assert seconds["document 001's program"] > 5 * seconds["document 004's program"]
 
 
+def unfreezing_faster_averages():
+    reached = {arm: numbers for (_, arm), numbers in found("unfreezing-batch-norm").items()}
+    faster, slow, frozen = (reached[f"{a}batches of 2{z}"] for a, z in (
+        ("training, ", ", faster averages"), ("training, ", ""), ("frozen, ", ""),
+    ))  # fmt: skip
+    assert word(faster - frozen) == "worse" and word(faster - slow) == "not told apart"
+
+
 def backbones_other_program():
     reached = found("backbones-program-004")
     for net in (VGG16, MOBILENET):
@@ -246,6 +254,7 @@ FINDINGS = {  # a finding, the page that states it, and words of it there
     unfreezing: ("vgg16-cifar10/unfreezing", "block 5 bears every rate that was tried"),
     fine_tuning: ("vgg16-cifar10/fine-tuning", "At the largest rate no more than guessing is left"),
     best_recipe: ("vgg16-cifar10/best-recipe", "two rungs are by far the largest steps"),
+    unfreezing_faster_averages: ("vgg16-cifar10/unfreezing", "With two pictures at a time they are no repair"),
     backbones_other_program: ("vgg16-cifar10/backbones", "As printed it stays at guessing; repaired, it learns"),
     best_recipe_against_scratch: ("vgg16-cifar10/best-recipe", "with twice the epochs, and not done by then"),
     documents_program: ("vgg16-cifar10/documents-program", "no better than guessing"),
