@@ -95,9 +95,8 @@ def backbones():
 
 def unfreezing_faster_averages():
     reached = {arm: numbers for (_, arm), numbers in found("unfreezing-batch-norm").items()}
-    faster, slow, frozen = (reached[f"{a}batches of 2{z}"] for a, z in (
-        ("training, ", ", faster averages"), ("training, ", ""), ("frozen, ", ""),
-    ))  # fmt: skip
+    slow, frozen = (reached[f"{mode}, batches of 2"] for mode in ("training", "frozen"))
+    faster = reached["training, batches of 2, faster averages"]
     assert word(faster - frozen) == "worse" and word(faster - slow) == "not told apart"
 
 
