@@ -37,8 +37,18 @@ def test_memory_is_measured_in_the_bytes_in_which_its_arrays_are(monkeypatch):
     """Of so few images the growth itself is lost in what else a process takes and gives back: it may come out negative."""
     done, run = [], subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *args, **how: done.append(run(*args, **how)) or done[-1])
-    found = bench.memory(100)
+    found = bench.memory(100, rounds=1)
     (peak, arrays), (peak4, arrays4) = ([float(number) for number in one.stdout.split()[-2:]] for one in done)
     assert arrays4 == 4 * arrays == 4 * (100 + 11 + 22) * (32 * 32 * 3 + 4 * 512), "uint8 in, float32 out"
     assert arrays < 2**20 * 100 < min(peak, peak4), "in bytes, a process with TensorFlow takes more than 100 MiB"
     assert found == {GROWTH: (peak4 - peak) / (arrays4 - arrays)}
+
+
+def test_memory_takes_the_median_of_its_rounds(monkeypatch):
+    peaks = iter([100, 500, 130, 440, 110, 900])  # of 1 × and 4 × in turn; the arrays take 10 a picture
+
+    def told(command, **how):
+        return subprocess.CompletedProcess(command, 0, stdout=f"{next(peaks)} {10 * int(command[-1])}".encode())
+
+    monkeypatch.setattr(subprocess, "run", told)
+    assert bench.memory(10) == {GROWTH: (500 - 110) / (400 - 100)}
